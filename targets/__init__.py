@@ -1,0 +1,39 @@
+"""The runtimes edgewright compiles for: one folder each, all with the same files.
+
+    lower.py     the float model in the runtime's own format           (cloud)
+    quantize.py  the same in INT8                                      (cloud)
+    package.py   the files a device gets, and what it needs for them   (cloud)
+    run.py       load an artifact and run it                           (device: imports no toolchain)
+    README.md    what it supports, what it refuses, versions
+
+`protocol.py` says what the functions in them take and give. To add a runtime, copy a folder and add a row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of the table.
+
+    Attributes:
+        package: the import name of its folder.
+        runtimes: the runtimes that can run its artifacts, as a fingerprint names them.
+        simulated_by: the runtime that stands in for it on a host that cannot run it; None where none is needed.
+    """
+
+    package: str
+    runtimes: tuple[str, ...]
+    simulated_by: str | None = None
+
+
+TARGETS: Mapping[str, Target] = {
+    "openvino": Target("edgewright.targets.openvino", runtimes=("openvino",)),
+    "tflite": Target("edgewright.targets.tflite", runtimes=("tflite",)),
+    "tensorrt": Target(
+        "edgewright.targets.tensorrt", runtimes=("tensorrt", "tensorrt_rtx"), simulated_by="onnxruntime"
+    ),
+}
