@@ -91,7 +91,7 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class Presence:
-    """Whether the device is connected; the broker sends `online = False` as its will. `session` names the connection."""
+    """Whether the device is connected (the will says it is not). `session` names the connection."""
 
     session: str
     online: bool
