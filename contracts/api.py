@@ -97,3 +97,18 @@ class Fleet:
 
     devices: tuple[Device, ...]
     schema: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MqttEndpoint:
+    """Where the broker listens."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoints:
+    """What else the registry consists of, so that whoever knows its URL needs nothing more."""
+
+    mqtt: MqttEndpoint

@@ -37,7 +37,7 @@ class FileEntry:
     def __post_init__(self) -> None:
         path = PurePosixPath(self.path)
         unsafe = (
-            not self.path
+            not path.parts  # "" and "."
             or path.is_absolute()
             or ".." in path.parts
             or "\\" in self.path

@@ -41,7 +41,8 @@ def read_probe(path: Path) -> tuple[Arrays, Arrays]:
     inputs: dict[str, np.ndarray] = {}
     outputs: dict[str, np.ndarray] = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: NumPy leaves a file open that it cannot read.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             for key in file.files:
                 side, _, name = key.partition(".")
                 (inputs if side == "in" else outputs)[name] = file[key]

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Makes .venv with everything edgewright's developers need, and the Debian packages beside it. Run it as often as you
+# like: what is there already is left alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PYTHON=${PYTHON:-python3}
+VENV=${VENV:-.venv}
+STAMP=$VENV/.ready
+start=$SECONDS
+
+say() { printf '[%3d s] %s\n' $((SECONDS - start)) "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+debian_packages() {
+  local missing=()
+  command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
+  "$PYTHON" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "Debian packages: ${missing[*]}"
+    apt-get -qq update
+    # On a machine with a service manager Debian would start a broker for the whole machine; ours is a child of the
+    # registry. A policy that is already there is the machine's own and is kept.
+    local policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then policy=""; else printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; fi
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+    [ -z "$policy" ] || rm -f "$policy"
+  else
+    fail "needs Debian packages; run: sudo apt-get install --no-install-recommends ${missing[*]}"
+  fi
+}
+
+python_packages() {
+  local total log=$VENV/setup.log
+  total=$(grep -c == constraints.txt)
+  [ -x "$VENV/bin/pip" ] || "$PYTHON" -m venv "$VENV"
+  say "Python packages: about $total, 3 GB on disk (details in $log)"
+  "$VENV/bin/pip" install --disable-pip-version-check --no-input --progress-bar off \
+    -c constraints.txt -e '.[all,dev,tensorrt-rtx]' 2>&1 | tee "$log" | awk -v total="$total" '
+      /^ *(Collecting|Requirement already satisfied)/ && !seen[$NF]++ { n += /Collecting/; shown = $0; sub(/^ +/, "", shown)
+        sub(/ \(from .*/, "", shown); printf "\r\033[K  %d/%d  %s", n, total, substr(shown, 1, 70) }
+      /^Installing collected packages/ { printf "\r\033[K  installing (a minute or two)" }
+      /^ERROR/ { printf "\r\033[K%s\n", $0 }
+      { fflush() } END { printf "\r\033[K" }'
+}
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+  fail "needs Python 3.11 or newer as '$PYTHON'; run: sudo apt-get install python3 (or set PYTHON=/path/to/python3.11)"
+debian_packages
+if [ -e "$STAMP" ] && [ "$STAMP" -nt pyproject.toml ] && [ "$STAMP" -nt constraints.txt ]; then
+  exit 0
+fi
+python_packages
+touch "$STAMP"
+say "ready: $VENV/bin/edgewright --help"
