@@ -18,7 +18,8 @@ class HardwareProfile:
         cores: cores of the fastest cluster.
         memory_bytes: memory fitted (the smallest variant sold); None for a generic profile.
         cpu_flags: names as in /proc/cpuinfo that every such machine has and that artifacts for it may use.
-        boards: parts of the device-tree model or DMI product name that identify the board; empty for a generic one.
+        boards: whole words of the device-tree model, the DMI product name or the CPU's model name that identify the
+            board; empty for a generic one.
         gpu, sm: the GPU's name, and its CUDA compute capability times ten; None where there is none.
         targets: runtimes in order of preference.
         precisions: in order of preference.

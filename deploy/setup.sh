@@ -38,7 +38,7 @@ python_packages() {
   say "Python packages: about $total, 3 GB on disk (details in $log)"
   "$VENV/bin/pip" install --disable-pip-version-check --no-input --progress-bar off \
     -c constraints.txt -e '.[all,dev,tensorrt-rtx]' 2>&1 | tee "$log" | awk -v total="$total" '
-      /^ *(Collecting|Requirement already satisfied)/ && !seen[$NF]++ { n += /Collecting/; shown = $0; sub(/^ +/, "", shown)
+      /^ *(Collecting|Requirement already satisfied)/ && !seen[$2]++ { n += /Collecting/; shown = $0; sub(/^ +/, "", shown)
         sub(/ \(from .*/, "", shown); printf "\r\033[K  %d/%d  %s", n, total, substr(shown, 1, 70) }
       /^Installing collected packages/ { printf "\r\033[K  installing (a minute or two)" }
       /^ERROR/ { printf "\r\033[K%s\n", $0 }

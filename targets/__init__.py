@@ -23,15 +23,17 @@ class Target:
         package: the import name of its folder.
         runtimes: the runtimes that can run its artifacts, as a fingerprint names them.
         simulated_by: the runtime that stands in for it on a host that cannot run it; None where none is needed.
+        profile_facts: what its `lower` and `quantize` look at in a profile; profiles that agree in it share their work.
     """
 
     package: str
     runtimes: tuple[str, ...]
     simulated_by: str | None = None
+    profile_facts: tuple[str, ...] = ()
 
 
 TARGETS: Mapping[str, Target] = {
-    "openvino": Target("edgewright.targets.openvino", runtimes=("openvino",)),
+    "openvino": Target("edgewright.targets.openvino", runtimes=("openvino",), profile_facts=("machine", "cpu_flags")),
     "tflite": Target("edgewright.targets.tflite", runtimes=("tflite",)),
     "tensorrt": Target(
         "edgewright.targets.tensorrt", runtimes=("tensorrt", "tensorrt_rtx"), simulated_by="onnxruntime"
