@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 def encode(document: Any) -> bytes:
     """Canonical JSON of a dataclass or of plain containers."""
-    return msgspec.json.encode(document, order="deterministic")
+    # As plain containers first: keys can only be sorted when all of them are strings, and a sketch's are numbers.
+    return msgspec.json.encode(msgspec.to_builtins(document, str_keys=True), order="deterministic")
 
 
 def decode(kind: type[T], data: bytes | str, *, what: str) -> T:
