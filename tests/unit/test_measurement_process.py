@@ -178,7 +178,9 @@ def test_the_child_does_not_outlive_a_parent_that_is_killed(artifact):
     code = (
         "import os, signal, sys; from pathlib import Path; from edgewright.measurement.process import ArtifactProcess\n"
         f"with ArtifactProcess(Path({str(artifact)!r})) as process:\n"
-        "    print(process._child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "    print(process._child.pid, flush=True)\n"
+        "    os.kill(process._child.pid, signal.SIGSTOP)  # as one that hangs, and never sees its input end\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert is_gone(int(done.stdout))
