@@ -23,6 +23,7 @@ from edgewright.contracts.errors import DeviceError, EdgewrightError
 from edgewright.measurement import frames
 from edgewright.measurement.artifact import read_manifest
 from edgewright.measurement.probe import ProbeResult, compare, read_probe
+from edgewright.targets import TARGETS
 from edgewright.targets.session import Arrays
 
 R = TypeVar("R", bound=frames.Reply)
@@ -30,6 +31,11 @@ R = TypeVar("R", bound=frames.Reply)
 _ERRORS = {
     cls.__name__: cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, EdgewrightError)
 }
+
+
+def _load_timeout_s(target: str) -> float:
+    # A target this version does not know fails in the child, with a code.
+    return TARGETS[target].load_timeout_s if target in TARGETS else 120.0
 
 
 class ArtifactProcess:
@@ -43,7 +49,7 @@ class ArtifactProcess:
         threads: instead of the manifest's.
         cpus: pin the child to these; empty: do not.
         memory_limit_bytes: private memory the child may use; None: no limit.
-        timeout_s: for each answer, loading included.
+        timeout_s: for each answer; loading may take as long as the target's row in TARGETS says.
 
     Raises:
         DeviceError: `artifact-crashed`, `artifact-timeout`, `artifact-failed`, `artifact-out-of-memory`.
@@ -76,7 +82,7 @@ class ArtifactProcess:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, start_new_session=True
         )
         try:
-            self.loaded = self._ask(self._request, frames.Loaded)
+            self.loaded = self._ask(self._request, frames.Loaded, _load_timeout_s(self.manifest.target))
         except BaseException:
             self._end()
             raise
@@ -105,16 +111,17 @@ class ArtifactProcess:
         reply = self._ask(frames.Run(runs), frames.Times)
         return np.frombuffer(reply.ns, dtype=np.int64) / 1e3, reply.peak_memory_bytes
 
-    def _ask(self, request: frames.Request, kind: type[R]) -> R:
-        deadline = time.monotonic() + self._timeout_s
+    def _ask(self, request: frames.Request, kind: type[R], timeout_s: float | None = None) -> R:
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + timeout_s
         assert self._child.stdin is not None  # noqa: S101 - Popen was given a pipe
         try:
             frames.write_frame(self._child.stdin, request)
         except BrokenPipeError:
             raise self._crashed() from None
-        header = self._read(frames.HEADER_BYTES, deadline)
+        header = self._read(frames.HEADER_BYTES, deadline, timeout_s)
         try:
-            reply = frames.decode_reply(self._read(frames.parse_length(header), deadline))
+            reply = frames.decode_reply(self._read(frames.parse_length(header), deadline, timeout_s))
         except (ValueError, msgspec.DecodeError):
             raise self._crashed() from None
         if isinstance(reply, frames.Failure):
@@ -125,7 +132,7 @@ class ArtifactProcess:
             raise self._crashed()
         return reply
 
-    def _read(self, size: int, deadline: float) -> bytes:
+    def _read(self, size: int, deadline: float, timeout_s: float) -> bytes:
         assert self._child.stdout is not None  # noqa: S101 - Popen was given a pipe
         descriptor, chunks, left = self._child.stdout.fileno(), [], size
         while left:
@@ -133,7 +140,7 @@ class ArtifactProcess:
             if not ready:
                 raise DeviceError(
                     "artifact-timeout",
-                    f"the artifact gave no answer within {self._timeout_s:g} s and was ended",
+                    f"the artifact gave no answer within {timeout_s:g} s and was ended",
                     next_step="try it on an idle machine, or choose another artifact",
                 )
             chunk = os.read(descriptor, min(left, 1 << 20))

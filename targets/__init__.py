@@ -23,12 +23,14 @@ class Target:
         package: the import name of its folder.
         runtimes: the runtimes that can run its artifacts, as a fingerprint names them.
         simulated_by: the runtime that stands in for it on a host that cannot run it; None where none is needed.
+        load_timeout_s: how long a first load may take; long where the device builds an engine.
         profile_facts: what its `lower` and `quantize` look at in a profile; profiles that agree in it share their work.
     """
 
     package: str
     runtimes: tuple[str, ...]
     simulated_by: str | None = None
+    load_timeout_s: float = 120.0
     profile_facts: tuple[str, ...] = ()
 
 
@@ -36,6 +38,9 @@ TARGETS: Mapping[str, Target] = {
     "openvino": Target("edgewright.targets.openvino", runtimes=("openvino",), profile_facts=("machine", "cpu_flags")),
     "tflite": Target("edgewright.targets.tflite", runtimes=("tflite",)),
     "tensorrt": Target(
-        "edgewright.targets.tensorrt", runtimes=("tensorrt", "tensorrt_rtx"), simulated_by="onnxruntime"
+        "edgewright.targets.tensorrt",
+        runtimes=("tensorrt", "tensorrt_rtx"),
+        simulated_by="onnxruntime",
+        load_timeout_s=1900.0,
     ),
 }
