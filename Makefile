@@ -4,13 +4,14 @@ export VENV
 PY := $(VENV)/bin/python
 BENCHMARKS := $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 
-.PHONY: help setup demo test lint check format constraints bench clean
+.PHONY: help setup demo test lint format docs constraints bench clean
 help:
 	@echo "make setup        make $(VENV) with everything that is needed"
 	@echo "make demo         train, compile, publish, roll out and measure, on this machine"
 	@echo "make test         lint, types, import rules and all tests"
 	@echo "make lint         ruff, mypy and import-linter alone"
 	@echo "make format       let ruff format the code"
+	@echo "make docs         make the pages that are made from sources and results"
 	@echo "make bench        list the benchmarks; make bench-NAME runs one"
 	@echo "make constraints  pin what is installed now"
 
@@ -32,6 +33,10 @@ lint: setup
 format: setup
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: setup
+	$(PY) docs/make_errors.py
+	$(PY) benchmarks/table.py
 
 bench:
 	@echo "make bench-NAME, NAME one of: $(BENCHMARKS)"

@@ -1,5 +1,7 @@
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,29 +34,14 @@ def test_exit_statuses_are_the_documented_ones(cls, status):
     assert cls("some-code", "it failed").exit_status == status
 
 
-def raised_codes() -> set[str]:
-    """Every literal code that the sources raise one of our errors with."""
-    pattern = re.compile(r"\b(?:" + "|".join(cls.__name__ for cls in CLASSES) + r')\(\s*f?"([^"]+)"')
-    folders = (
-        "contracts",
-        "hardware_profiles",
-        "kernels",
-        "measurement",
-        "targets",
-        "compiler",
-        "registry",
-        "edge_agent",
+def test_documented_codes_are_those_the_sources_raise():
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/make_errors.py", "--check"], capture_output=True, text=True, check=False
     )
-    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")] + [ROOT / "src/edgewright/cli.py"]
-    return {code for path in files for code in pattern.findall(path.read_text()) if "{" not in code}
-
-
-def test_every_code_is_in_the_documentation():
-    documented = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE))
-    raised = raised_codes()
-    assert raised - documented == set()
-    assert len(raised) > 20
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_code_is_kebab_case():
-    assert [code for code in raised_codes() if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code)] == []
+    codes = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    assert len(codes) > 100
+    assert [code for code in codes if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code)] == []
