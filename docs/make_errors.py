@@ -27,14 +27,15 @@ COMPUTED = {
     f"{kind}-malformed": ("UserError", f"not a {kind}")
     for kind in ("digest", "profile", "device", "tenant", "execution", "version")
 } | {
-    "model-output-nan": ("CompileError", "output … of … has NaN or infinity for … of … samples"),
+    f"{whose}-output-nan": ("CompileError", "output … of … has NaN or infinity for … of … samples")
+    for whose in ("model", "artifact")
 }
 HEAD = """\
 # Error codes
 
 Made by `docs/make_errors.py` from the sources. A code is stable: a program may rely on it. On the command line it stands
-in brackets after `error`, with `--json` in `error.code`; over HTTP in `code` of the problem+json; over MQTT in `reason`.
-An error also says what was expected, what was found and what to do next.
+in brackets after `error`, with `--json` in `error.code`, over HTTP in `code` of the problem+json, and over MQTT in
+`reason`. An error also says what was expected, what was found and what to do next.
 
 | code | class | exit | HTTP | what it says |
 | --- | --- | ---: | ---: | --- |

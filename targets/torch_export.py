@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 import traceback
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from edgewright.targets.quiet import ThirdPartyError, quiet
 
 _PREFIX = "source"
 _OWN = str(Path(__file__).parents[1])
+_STDLIB = sysconfig.get_path("stdlib")
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)\n\s+(?P<code>[^\n]+)')
 
 
@@ -146,7 +148,7 @@ def _last_user_frame(text: str) -> str | None:
 
 
 def _is_library(file: str) -> bool:
-    return "site-packages" in file or file.startswith(("<", _OWN))
+    return "site-packages" in file or file.startswith(("<", _OWN, _STDLIB))
 
 
 def _layer(node: torch.fx.Node) -> str | None:

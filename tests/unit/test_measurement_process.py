@@ -8,10 +8,8 @@ import sys
 import time
 
 import numpy as np
-import openvino as ov
 import psutil
 import pytest
-from openvino import opset13 as ops
 
 from edgewright.contracts import wire
 from edgewright.contracts.errors import ArtifactError, DeviceError, UserError
@@ -30,10 +28,15 @@ from edgewright.measurement.artifact import read_manifest, verify_files
 from edgewright.measurement.benchmark import benchmark
 from edgewright.measurement.probe import write_probe
 from edgewright.measurement.process import ArtifactProcess
+from edgewright.targets.quiet import without_telemetry
 
 
 def build(root, *, width=32, layers=2, wrong_probe=False, **changes):
     """An OpenVINO artifact that multiplies by `layers` matrices."""
+    without_telemetry()
+    import openvino as ov
+    from openvino import opset13 as ops
+
     root.mkdir()
     generator = np.random.default_rng(0)
     weights = [generator.normal(0, width**-0.5, (width, width)).astype(np.float32) for _ in range(layers)]

@@ -1,0 +1,1 @@
+"""TFLite, by its present runtime LiteRT, on CPUs: x86-64 and 64-bit ARM, in float32 and in INT8."""
