@@ -33,8 +33,8 @@ COMPUTED = {
 HEAD = """\
 # Error codes
 
-Made by `docs/make_errors.py` from the sources. A code is stable: a program may rely on it. On the command line it stands
-in brackets after `error`, with `--json` in `error.code`, over HTTP in `code` of the problem+json, and over MQTT in
+Made by `docs/make_errors.py` from the sources. A code is stable: a program may rely on it. On the command line it is in
+brackets after `error`, with `--json` in `error.code`, over HTTP in `code` of the problem+json, and over MQTT in
 `reason`. An error also says what was expected, what was found and what to do next.
 
 | code | class | exit | HTTP | what it says |

@@ -12,7 +12,7 @@ from edgewright.contracts.manifest import Requirements
 from edgewright.targets.openvino.ir import largest_activation_bytes
 from edgewright.targets.protocol import Lowered, Packaged, SourceModel
 
-# IR of 2026.4 gave on 2026.0 the same outputs to the last bit. Newer releases read older IR, but what they compute may
+# IR of 2026.4 gave on 2026.0 the same printed outputs. Newer releases read older IR, but what they compute may
 # change with the year's series.
 RUNTIMES = {"openvino": ">=2026.0,<2027"}
 

@@ -14,7 +14,7 @@ from edgewright.contracts.manifest import Requirements
 from edgewright.targets.protocol import Lowered, Packaged, SourceModel
 from edgewright.targets.quiet import ThirdPartyError, quiet
 
-# Files for 2.3 gave on 2.1 the same outputs to the last bit. The next major version may change the interpreter.
+# Files for 2.3 gave on 2.1 the same outputs to 1e-8. The next major version may change the interpreter.
 RUNTIMES = {"tflite": ">=2.1,<3"}
 
 # Measured on networks of 0.01 to 43 MB: a process with Python, NumPy and LiteRT; the file and a repacked copy;
