@@ -29,7 +29,7 @@ def test_from_every_state_an_end_can_be_reached_and_any_may_be_canceled(state):
     assert any(may_follow(state, end) for end in TERMINAL_EXECUTION_STATES)
 
 
-@pytest.mark.parametrize("end", TERMINAL_EXECUTION_STATES)
+@pytest.mark.parametrize("end", sorted(TERMINAL_EXECUTION_STATES))
 def test_nothing_follows_an_end(end):
     assert not any(may_follow(end, state) for state in ExecutionState)
 
