@@ -17,7 +17,6 @@ to a problem+json, MQTT to a reason.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -140,5 +139,7 @@ class DeviceError(EdgewrightError):
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     """A next step that names the known word nearest to `word`, or says `otherwise` when none is near."""
+    import difflib  # only errors need it, and every command imports this module
+
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.55)
     return f"did you mean '{near[0]}'?" if near else otherwise

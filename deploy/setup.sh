@@ -37,9 +37,28 @@ python_packages() {
   [ -x "$VENV/bin/pip" ] || "$PYTHON" -m venv "$VENV"
   say "Python packages: about $total, 3 GB on disk (details in $log)"
   "$VENV/bin/pip" install --disable-pip-version-check --no-input --progress-bar off \
-    -c constraints.txt -e '.[all,dev,tensorrt-rtx]' 2>&1 | tee "$log" | awk -v total="$total" '
-      /^ *(Collecting|Requirement already satisfied)/ && !seen[$2]++ { n += /Collecting/; shown = $0; sub(/^ +/, "", shown)
-        sub(/ \(from .*/, "", shown); printf "\r\033[K  %d/%d  %s", n, total, substr(shown, 1, 70) }
+    -c constraints.txt -e '.[all,dev,tensorrt-rtx]' 2>&1 | tee "$log" | show_pip "$total"
+}
+
+# What pip is at: one line that changes at a terminal, one in 25 packages elsewhere.
+show_pip() { # TOTAL
+  local total=$1 count=0 line name
+  while IFS= read -r line; do
+    read -r _ name _ <<<"$line"
+    case $line in
+      Collecting\ *) count=$((count + 1)) ;;
+      "Installing collected"*) name="installing, a minute or two" ;;
+      ERROR*) printf '\n%s\n' "$line" && continue ;;
+      *) continue ;;
+    esac
+    if [ -t 1 ]; then
+      printf '\r\033[K  %d/%d  %.70s' "$count" "$total" "$name"
+    elif [ $((count % 25)) = 0 ] || [[ $name == installing* ]]; then
+      printf '  %d/%d  %.70s\n' "$count" "$total" "$name"
+    fi
+  done
+  [ ! -t 1 ] || printf '\r\033[K'
+}
       /^Installing collected packages/ { printf "\r\033[K  installing (a minute or two)" }
       /^ERROR/ { printf "\r\033[K%s\n", $0 }
       { fflush() } END { printf "\r\033[K" }'

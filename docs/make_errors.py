@@ -59,7 +59,8 @@ def rows() -> Iterator[str]:
     found = dict(COMPUTED)
     for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
         found |= dict(raised_in(path))
-    found |= dict(raised_in(ROOT / "src/edgewright/cli.py"))
+    for path in (ROOT / "src/edgewright").glob("*.py"):
+        found |= dict(raised_in(path))
     for code, (name, what) in sorted(found.items()):
         cls = CLASSES[name]
         yield f"| `{code}` | {name} | {cls.exit_status} | {cls.http_status} | {what} |\n"

@@ -8,22 +8,18 @@ With `--json`, stdout carries exactly one JSON document, of an error too; everyt
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from edgewright import __version__
 from edgewright.contracts.errors import EdgewrightError, UserError, did_you_mean
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command: the module with its `configure(parser)` and `run(args) -> int`, and one line of help."""
 
     module: str
@@ -68,7 +64,7 @@ def _main(program: str, commands: Mapping[str, Command], argv: Sequence[str]) ->
         # The reader of our output has gone, as `| head` does. Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # noqa: BLE001 - the edge of the process: a user never sees a traceback
+    except Exception as error:
         if os.environ.get("EDGEWRIGHT_TRACEBACK"):
             raise
         _show_error(
@@ -98,7 +94,10 @@ def _dispatch(program: str, commands: Mapping[str, Command], argv: Sequence[str]
             next_step=did_you_mean(name, commands, f"see `{program} --help`"),
         )
     module = _load(commands[name].module)
-    parser = argparse.ArgumentParser(prog=f"{program} {name}", description=commands[name].help)
+    # Only now: `--help` is to answer at once.
+    from edgewright.arguments import Parser
+
+    parser = Parser(prog=f"{program} {name}", description=commands[name].help)
     module.configure(parser)
     status: int = module.run(parser.parse_args(argv[1:]))
     return status
@@ -131,6 +130,8 @@ def _help(program: str, commands: Mapping[str, Command]) -> str:
 def _show_error(error: EdgewrightError, wants_json: bool) -> None:
     sys.stderr.write(f"{error}\n")
     if wants_json:
+        import json
+
         sys.stdout.write(json.dumps({"schema": 1, "error": error.to_dict()}) + "\n")
 
 

@@ -78,6 +78,14 @@ def test_help_names_every_command(capfd):
     assert all(f"  {name}" in out for name in cli.COMMANDS)
 
 
+def test_a_mistake_in_the_arguments_is_an_error_like_any_other(run):
+    status, out, err = run(lambda _args: 0, "--jsn", "--json")
+    assert status == 2
+    assert json.loads(out)["error"]["code"] == "arguments-wrong"
+    assert "--jsn" in err
+    assert "see `edgewright it --help`" in err
+
+
 def test_missing_extra_is_named(monkeypatch, capfd):
     monkeypatch.setattr(cli, "COMMANDS", {"it": Command("edgewright.registry.command", "does it")})
 
