@@ -59,10 +59,6 @@ show_pip() { # TOTAL
   done
   [ ! -t 1 ] || printf '\r\033[K'
 }
-      /^Installing collected packages/ { printf "\r\033[K  installing (a minute or two)" }
-      /^ERROR/ { printf "\r\033[K%s\n", $0 }
-      { fflush() } END { printf "\r\033[K" }'
-}
 
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
   fail "needs Python 3.11 or newer as '$PYTHON'; run: sudo apt-get install python3 (or set PYTHON=/path/to/python3.11)"
