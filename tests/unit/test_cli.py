@@ -105,10 +105,20 @@ def test_a_reader_that_goes_away_is_no_error():
     assert "Traceback" not in done.stderr
 
 
-def test_termination_unwinds_like_an_exception(run):
-    def behaviour(_args):
-        signal.raise_signal(signal.SIGTERM)
+def test_termination_unwinds_like_an_exception():
+    code = """
+import signal, sys, types
+from edgewright import cli
 
-    with pytest.raises(SystemExit) as caught:
-        run(behaviour)
-    assert caught.value.code == 143
+def behaviour(_args):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        print("cleaned up")
+
+sys.modules["fake"] = types.SimpleNamespace(configure=lambda parser: None, run=behaviour)
+cli.COMMANDS = {"it": cli.Command("fake", "does it")}
+sys.exit(cli.main(["it"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "cleaned up\n", "")
