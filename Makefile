@@ -22,7 +22,7 @@ demo: setup
 	@$(PY) examples/digits/demo.py
 
 test: lint
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --max-worker-restart=0
 
 lint: setup
 	$(PY) -m ruff check .
