@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -186,21 +187,34 @@ def summarize(int8: dict[str, Any], executions: dict[str, dict[str, Any]]) -> li
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The closing table."""
-    table = Table(title="INT8 against float32", title_justify="left", caption_justify="left")
-    table.caption = "Latency: median of one inference, both measured by the agent on the device, in turns [95 %]."
-    for name in ("profile", "target"):
-        table.add_column(name)
-    for name in ("size", "accuracy", "latency on the device", "faster"):
-        table.add_column(name, justify="right")
+    """The closing table, 80 columns wide."""
+    table = Table(title="INT8 against float32", title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1)
+    table.add_column("profile", no_wrap=True)
+    table.add_column("target", no_wrap=True)
+    for name in ("size", "accuracy", "latency", "faster"):
+        table.add_column(name, justify="right", no_wrap=True)
+    intervals = []
     for row in rows:
-        size = f"{row['size_bytes'] / 1e6:.2f} MB ({row['fp32_size_bytes'] / row['size_bytes']:.1f}x smaller)"
-        accuracy = f"{row['accuracy']:.2%} (float32 {row['fp32_accuracy']:.2%})"
-        latency, faster = "no such device here", ""
+        change = (row["accuracy"] - row["fp32_accuracy"]) * 100
+        latency, faster = "not here", ""
         if row["speedup"]:
-            latency = f"{row['p50_us']:.0f} us (float32 {row['fp32_p50_us']:.0f} us)"
-            faster = "{1:.2f}x [{0:.2f}, {2:.2f}]".format(*row["speedup"])
-        table.add_row(row["profile"], row["target"], size, accuracy, latency, faster)
+            low, ratio, high = row["speedup"]
+            latency, faster = f"{row['p50_us']:.0f}/{row['fp32_p50_us']:.0f} us", f"{ratio:.1f}x"
+            intervals.append(f"{row['target']} {low:.1f} to {high:.1f}")
+        table.add_row(
+            row["profile"],
+            row["target"],
+            f"{row['size_bytes'] / 2**20:.1f} MiB {row['fp32_size_bytes'] / row['size_bytes']:.1f}x",
+            f"{row['accuracy']:.1%} {change:+.1f}",
+            latency,
+            faster,
+        )
+    table.caption = (
+        "Size and accuracy: and how they changed. Latency: median of INT8/float32, both\n"
+        f"measured in turns by the agent. 95 %: {'; '.join(intervals)}.\n"
+        "Not here: no such board. An RTX artifact carries its ONNX model and an engine."
+    )
     Console().print(table)
 
 
