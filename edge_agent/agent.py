@@ -28,9 +28,10 @@ from edgewright.edge_agent.effects import Outside
 from edgewright.edge_agent.events import DeadlinePassed, Event
 from edgewright.edge_agent.machine import Effect
 from edgewright.edge_agent.outgoing import Outgoing
+from edgewright.edge_agent.recall import recall
 from edgewright.edge_agent.report import active_models
 from edgewright.edge_agent.state import SWITCHED, AgentState
-from edgewright.edge_agent.storage import load_state, save_state
+from edgewright.edge_agent.storage import save_state
 from edgewright.edge_agent.table import Do
 from edgewright.edge_agent.timers import Timers
 from edgewright.edge_agent.transport import Arrival, Delivered, Heard, Link, LinkDown, LinkUp
@@ -97,7 +98,7 @@ class Agent:
         self._web = web
         self._backoff = backoff or Backoff()
         self._periods = periods or Periods()
-        self._state = load_state(outside.data)
+        self._state = recall(outside.disk, outside.data)
         self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._timers = Timers(time.monotonic)
         self._workers: dict[str, Worker] = {}
@@ -150,24 +151,30 @@ class Agent:
 
     # State.
 
-    def _change(self, make: Callable[[AgentState], device.Change]) -> None:
-        """Let `make` change the state; save, say and do what follows."""
+    def _change(self, make: Callable[[AgentState], device.Change], then: Callable[[], object] = lambda: None) -> None:
+        """Let `make` change the state; save, say and do what follows, and `then` when it is saved."""
         before = self._state
         after, effects = make(before)
         if after != before:
-            try:
-                save_state(self._outside.disk, self._outside.data, after)
-            except DeviceError as error:
-                again_s = self._periods.save_again_s
-                log.failure("state-not-saved", error, retry_in_s=again_s)
-                self._timers.set(f"save {id(make)}", again_s, lambda: self._change(make))
+            if not self._save(after):
+                self._timers.set(f"save {id(make)}", self._periods.save_again_s, lambda: self._change(make, then))
                 return
-            self._state = after
             self._log_moves(before)
             self._watch_deadlines()
         self._outgoing.send(self._state.outbox)
         for effect in effects:
             self._start(effect)
+        then()
+
+    def _save(self, after: AgentState) -> bool:
+        """Whether `after` is the state now. What could not be saved has not happened, and is to be tried again."""
+        try:
+            save_state(self._outside.disk, self._outside.data, after)
+        except DeviceError as error:
+            log.failure("state-not-saved", error, retry_in_s=self._periods.save_again_s)
+            return False
+        self._state = after
+        return True
 
     def _log_moves(self, before: AgentState) -> None:
         known = {message.id for message in before.outbox}
@@ -181,12 +188,13 @@ class Agent:
         try:
             wanted = read()
             if wanted.gen > self._state.gen:
-                self._change(lambda state: device.take_up(state, wanted, self._outside.clock()))
-                if self._state.gen == wanted.gen:  # else it could not be saved yet
-                    log.info("desired-taken-up", gen=wanted.gen)
-                    self._report()
+                self._change(lambda state: device.take_up(state, wanted, self._outside.clock()), self._taken_up)
         except UserError as error:
             log.failure("desired-ignored", error)
+
+    def _taken_up(self) -> None:
+        log.info("desired-taken-up", gen=self._state.gen)
+        self._report()
 
     def _heal(self) -> None:
         """Make the disk agree with the state: a switch or a clean-up may have been cut off."""
@@ -218,6 +226,8 @@ class Agent:
         if effect.do is Do.ABORT:
             self._timers.cancel(f"soak {name}")
             self._worker(f"model {name}").abort(run.execution)
+        elif effect.do is Do.REPORT:
+            self._report()
         elif effect.do is Do.SOAK:
             self._timers.set(f"soak {name}", run.assignment.policy.soak_s, lambda: self._submit(effect, run.execution))
         else:
@@ -266,10 +276,10 @@ class Agent:
         """Say what this device is and runs."""
         if not self._outgoing.up:
             return  # said at the next connection
-        before = self._state
-        self._change(lambda state: (replace(state, reported_seq=state.reported_seq + 1), ()))
-        if self._state is before:
-            return  # not saved, so the number is not ours yet
+        if not self._save(replace(self._state, reported_seq=self._state.reported_seq + 1)):
+            # The number is not ours yet.
+            self._timers.set("report", self._periods.save_again_s, self._report)
+            return
         message = Reported(
             gen=self._state.gen,
             seq=self._state.reported_seq,

@@ -97,8 +97,8 @@ class Outside:
                 folder.point(model.active)
             case Do.DISCARD:
                 folder.discard()
-            case Do.ABORT:
-                pass  # heard by the event loop, which owns the jobs
+            case Do.ABORT | Do.REPORT:
+                pass  # heard by the event loop, which owns the jobs and the link
         return None
 
     def _tell(self, kind: type[e.Event], run: Run, reason: str | None = None, detail: str | None = None) -> e.Event:

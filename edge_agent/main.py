@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         UserError: what config.read_config raises.
-        DeviceError: `data-in-use`, `disk-failed`, `disk-full`, `state-unreadable` and its kin.
+        DeviceError: `data-in-use`, `disk-failed`, `disk-full`.
     """
     config = read_config(args.config)
     log.configure(as_json=args.json)

@@ -13,13 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgewright.contracts.errors import DeviceError
-from edgewright.contracts.ids import Digest, digest_of
+from edgewright.contracts.errors import DeviceError, UserError
+from edgewright.contracts.ids import Digest, ReleaseRef, digest_of
 from edgewright.contracts.manifest import MANIFEST_NAME
 from edgewright.edge_agent.state import Slot
 from edgewright.edge_agent.storage import Disk, disk_errors
 
 STABLE_NAME = "current"
+_MODELS = "models"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ModelFolder:
     @classmethod
     def of(cls, data: Path, name: str, disk: Disk) -> ModelFolder:
         """The folder of model `name` below the agent's data folder."""
-        return cls(data / "models" / name, disk)
+        return cls(data / _MODELS / name, disk)
 
     @property
     def stable(self) -> Path:
@@ -98,3 +99,19 @@ class ModelFolder:
                 self.disk.symlink(beside, Path("slots") / slot)
                 self.disk.rename(beside, self.stable)
             self.disk.sync(self.root)
+
+
+def model_folders(data: Path, disk: Disk) -> tuple[ModelFolder, ...]:
+    """The folders of all models that were ever put below the agent's data folder, by name."""
+    models = data / _MODELS
+    with disk_errors(models):
+        names = sorted(path.name for path in models.iterdir() if path.is_dir()) if models.is_dir() else []
+    return tuple(ModelFolder.of(data, name, disk) for name in names if _is_model(name))
+
+
+def _is_model(name: str) -> bool:
+    try:
+        ReleaseRef(name, "any")
+    except UserError:
+        return False
+    return True

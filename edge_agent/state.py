@@ -144,5 +144,5 @@ class AgentState:
                 "the agent's state is of a schema this version does not read",
                 expected=str(STATE_SCHEMA),
                 found=str(self.schema),
-                next_step="run the version of edgewright-agent that wrote it",
+                next_step="nothing: the models in use are found again on the disk",
             )

@@ -96,8 +96,7 @@ def load_state(data: Path) -> AgentState:
     """The state as it was saved last; a fresh one where none ever was.
 
     Raises:
-        DeviceError: `state-unreadable`, `state-impossible` or `state-schema-unknown`. The file stays as it is: to
-            start afresh beside a model in use is for a person to decide.
+        DeviceError: `state-unreadable`, `state-impossible` or `state-schema-unknown`; recall.py says what then.
     """
     path = data / STATE_NAME
     with disk_errors(path):
@@ -113,7 +112,7 @@ def load_state(data: Path) -> AgentState:
             "state-unreadable",
             f"{path} cannot be read",
             found=error.found,
-            next_step="restore the file from a copy, or move the data folder away to begin as a new device",
+            next_step="nothing: the models in use are found again on the disk; check that it is healthy",
         ) from None
 
 

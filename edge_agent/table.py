@@ -51,6 +51,7 @@ class Do(StrEnum):
     ROLL_BACK = auto()
     DISCARD = auto()  # what was downloaded and not staged
     ABORT = auto()  # what is being done for the execution
+    REPORT = auto()  # that what runs is of another release now
 
 
 class Row(NamedTuple):
@@ -67,7 +68,7 @@ _DROP_NOW, _BACK_NOW = (D.ABORT, D.DISCARD), (D.ABORT, D.ROLL_BACK)
 TABLE: Mapping[tuple[S, Kind], Row] = {
     # state           what happened     through                         then do
     (S.OFFERED,       K.CHOSEN):        Row((S.ACCEPTED, S.DOWNLOADING), (D.DOWNLOAD,)),
-    (S.OFFERED,       K.CHOSEN_ACTIVE): Row((S.NOOP,),                   ()),
+    (S.OFFERED,       K.CHOSEN_ACTIVE): Row((S.NOOP,),                   (D.REPORT,)),
     (S.OFFERED,       K.NOTHING_FITS):  Row((S.REJECTED,),               ()),
     (S.DOWNLOADING,   K.DOWNLOADED):    Row((S.VERIFYING,),              (D.VERIFY,)),
     (S.VERIFYING,     K.VERIFIED):      Row((S.STAGED,),                 (D.STAGE,)),

@@ -1,7 +1,8 @@
 """Try an artifact out in a process of its own: what it loads may crash, hang or fill the memory of nobody else.
 
 Rules: the agent itself imports neither NumPy nor a runtime; a trial has a bounded time, and its whole process group
-ends with it, when it is told to stop as well as when its time is over.
+ends with it, when it is told to stop as well as when its time is over; it ends with the agent, kill -9 included, or it
+would run beside the trial that the next start begins, and spoil its figures.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class ChildTrials:
 
     def _run(self, kind: type[T], arguments: Sequence[str], timeout_s: float, abort: Abort) -> T:
         child = subprocess.Popen(
-            [*self.command, *arguments],
+            [*self.command, *arguments, "--parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -12,6 +12,7 @@ from pathlib import Path
 from edgewright.contracts import wire
 from edgewright.contracts.errors import EdgewrightError
 from edgewright.measurement.benchmark import benchmark
+from edgewright.measurement.parent import die_with
 from edgewright.measurement.process import ArtifactProcess
 
 
@@ -23,7 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--against", type=Path)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--memory-limit", type=int, metavar="BYTES")
+    parser.add_argument("--parent", type=int, metavar="PID", help="end with this process, which has started us")
     args = parser.parse_args(argv)
+    if args.parent is not None:
+        die_with(args.parent)
     try:
         sys.stdout.buffer.write(wire.encode(_trial(args)) + b"\n")
     except EdgewrightError as error:

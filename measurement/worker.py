@@ -6,12 +6,10 @@ leave on what was stdout; runtimes that print go to stderr instead.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
 import resource
-import signal
 import sys
 import time
 from array import array
@@ -24,15 +22,14 @@ from edgewright.contracts.errors import DeviceError, EdgewrightError, UserError
 from edgewright.contracts.manifest import Manifest
 from edgewright.measurement import frames
 from edgewright.measurement.artifact import read_manifest, verify_files
+from edgewright.measurement.parent import die_with
 from edgewright.targets import TARGETS
 from edgewright.targets.session import Session
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    _die_with_parent()
+    die_with(os.getppid())
     if len(sys.argv) > 1:
         # Private writable memory. Not the address space: runtimes reserve far more of it than they use.
         limit = int(sys.argv[1])
@@ -148,13 +145,6 @@ def _peak_memory_bytes() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def _die_with_parent() -> None:
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(0)
 
 
 if __name__ == "__main__":

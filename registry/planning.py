@@ -2,7 +2,8 @@
 
 Rules:
 - a device gets one execution a rollout;
-- its desired state keeps the latest assignment of every model, and its generation only grows;
+- its desired state keeps the latest assignment of every model, and its generation only grows, beyond what the device
+  says it has passed: the registry may have been restored or replaced, the device renamed;
 - an execution of the same model that has not ended is superseded: two would fight over one slot.
 """
 
@@ -18,10 +19,16 @@ from edgewright.contracts.messages import Assignment, Candidate, Desired, Policy
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceState:
-    """A device before the rollout. `unfinished`: its executions of this model that have not ended."""
+    """A device before the rollout.
+
+    Attributes:
+        reported_gen: the generation it says it has taken up; it ignores all up to that one.
+        unfinished: its executions of this model that have not ended.
+    """
 
     device: DeviceId
     desired: Desired
+    reported_gen: int = 0
     unfinished: tuple[ExecutionId, ...] = ()
 
 
@@ -56,16 +63,16 @@ def plan(
             DevicePlan(
                 device=state.device,
                 execution=assignment.execution,
-                desired=_with(state.desired, assignment),
+                desired=_with(state, assignment),
                 supersedes=state.unfinished,
             )
         )
     return tuple(plans)
 
 
-def _with(desired: Desired, assignment: Assignment) -> Desired:
-    others = (known for known in desired.assignments if known.release.name != assignment.release.name)
-    return Desired(gen=desired.gen + 1, assignments=(*others, assignment))
+def _with(state: DeviceState, assignment: Assignment) -> Desired:
+    others = (known for known in state.desired.assignments if known.release.name != assignment.release.name)
+    return Desired(gen=max(state.desired.gen, state.reported_gen) + 1, assignments=(*others, assignment))
 
 
 def _candidate(artifact: PublishedArtifact) -> Candidate:

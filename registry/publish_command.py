@@ -71,11 +71,14 @@ def read_artifacts(folder: Path) -> tuple[LocalArtifact, ...]:
     """
     roots = sorted(path.parent for path in folder.glob(f"*/{MANIFEST_NAME}"))
     if not roots:
+        one_profile = (folder / MANIFEST_NAME).is_file()
         raise UserError(
             "publish-nothing-found",
             f"{folder} holds no compiled artifacts",
             expected=f"{folder}/<profile>/{MANIFEST_NAME}",
-            next_step=f"run `edgewright compile RECIPE.yaml --out {folder}` first",
+            next_step=f"give the folder above it: {folder.parent}"
+            if one_profile
+            else f"run `edgewright compile RECIPE.yaml --out {folder}` first",
         )
     artifacts = []
     for root in roots:

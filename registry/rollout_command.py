@@ -56,6 +56,8 @@ def _create(client: RegistryClient, args: argparse.Namespace) -> int:
     devices = None if args.device is None else tuple(map(parse_device_id, args.device))
     rollout = client.create_rollout(NewRollout(release=ReleaseRef.parse(args.release), policy=policy, devices=devices))
     if args.wait:
+        # Said before the wait: it goes on when the wait is interrupted, and can be looked up.
+        progress().print(f"rollout [bold]{rollout.id}[/] has started")
         rollout = _wait(client, rollout, args.timeout)
     _print(rollout, args)
     if not args.wait:
@@ -111,5 +113,17 @@ def _wait(client: RegistryClient, rollout: Rollout, timeout_s: float) -> Rollout
                     next_step=f"see `edgewright rollout show {rollout.id}`",
                 )
             time.sleep(_POLL_S)
-            rollout = client.rollout(rollout.id)
+            rollout = _look(client, rollout.id)
     return rollout
+
+
+def _look(client: RegistryClient, ref: RolloutId) -> Rollout:
+    try:
+        return client.rollout(ref)
+    except TransportError as error:
+        raise TransportError(
+            error.code,
+            f"{error.what} any more; rollout {ref} goes on",
+            found=error.found,
+            next_step=f"when the registry answers again: `edgewright rollout show {ref}`",
+        ) from None

@@ -35,6 +35,7 @@ def create(session: Session, new: NewRollout, now: float) -> Rollout:
     devices = _devices(session, new.devices)
     unfinished = _unfinished(session, new.release.name, set(devices))
     desired_rows = {row.device: row for row in session.scalars(select(DesiredRow))}
+    reported = {row.id: row.reported_gen for row in session.scalars(select(DeviceRow))}
     rollout = RolloutId(f"r-{secrets.token_hex(5)}")
     plans = plan(
         rollout,
@@ -44,6 +45,7 @@ def create(session: Session, new: NewRollout, now: float) -> Rollout:
             DeviceState(
                 device=device,
                 desired=_document(desired_rows.get(device)),
+                reported_gen=reported[device],
                 unfinished=tuple(ExecutionId(row.id) for row in unfinished.get(device, ())),
             )
             for device in devices

@@ -22,6 +22,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy.exc import DatabaseError
 
 from edgewright.contracts.api import Endpoints, MqttEndpoint
 from edgewright.contracts.errors import Conflict, UserError
@@ -66,13 +67,15 @@ def serve(data: Path, *, host: str, port: int, mqtt_port: int, on_ready: Callabl
         stack.enter_context(_owned(data))
         listener = stack.enter_context(ports.listen(host, port, option="--port"))
         mqtt = MqttEndpoint(host=ports.LOOPBACK, port=mqtt_port or ports.free_port(ports.LOOPBACK))
-        store = FolderStore(data / "objects")
-        database = Database(data / "registry.db")
+        with _usable(data):
+            store = FolderStore(data / "objects")
+            database = Database(data / "registry.db")
         stack.callback(database.close)
         worker = MqttWorker(database, mqtt.host, mqtt.port)
         broker = Broker(data / "broker", mqtt.host, mqtt.port, before_start=worker.broker_starts)
         stack.callback(broker.stop)
-        broker.start()
+        with _usable(data):
+            broker.start()
         stack.callback(worker.stop)
         worker.start()
         app = create_app(
@@ -117,18 +120,25 @@ def _url(listener: socket) -> str:
 
 
 @contextmanager
-def _owned(data: Path) -> Iterator[None]:
-    """Hold the data folder for this process. The lock goes with the process, however it ends."""
+def _usable(data: Path) -> Iterator[None]:
+    """Turn what the disk or the database says while `data` is opened into a UserError `data-folder-unusable`."""
     try:
-        data.mkdir(parents=True, exist_ok=True)
-        handle = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
+        yield
+    except (OSError, DatabaseError) as error:
         raise UserError(
             "data-folder-unusable",
             f"{data} cannot be used as the registry's data folder",
-            found=str(error),
-            next_step="give --data a folder that this user may write",
+            found=str(error.orig if isinstance(error, DatabaseError) else error),
+            next_step="give --data a folder that this user may write, on a disk with room",
         ) from None
+
+
+@contextmanager
+def _owned(data: Path) -> Iterator[None]:
+    """Hold the data folder for this process. The lock goes with the process, however it ends."""
+    with _usable(data):
+        data.mkdir(parents=True, exist_ok=True)
+        handle = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     with os.fdopen(handle, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,7 +149,7 @@ def _owned(data: Path) -> Iterator[None]:
                 found=f"process {file.read().strip() or 'unknown'}",
                 next_step="stop that one, or give this one another folder: --data DIR",
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with _usable(data):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield

@@ -63,9 +63,9 @@ def start(config):
         one.process.communicate()
 
 
-def test_without_broker_and_registry_it_waits_says_so_and_ends_on_sigterm(config, start):
+def test_without_broker_and_registry_it_waits_says_so_and_ends_on_sigterm(config, start, make_artifact):
     stable = config.parent / "data" / "models" / "m" / "current"
-    (stable.parent / "slots" / "a").mkdir(parents=True)
+    make_artifact(stable.parent / "slots" / "a", model="m")
     stable.symlink_to("slots/a")
     agent = start("--json")
     wait_until(lambda: len(agent.said("broker-unreachable")) > 1 and agent.said("registry-not-asked"))

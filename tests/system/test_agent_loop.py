@@ -193,6 +193,16 @@ def test_what_is_desired_over_mqtt_is_proved_activated_and_reported(data, regist
 
 
 @needs_mosquitto
+def test_a_release_of_the_artifact_that_runs_already_is_reported_by_its_new_name(data, registry, mqtt):
+    active(data, registry)
+    mqtt.start()
+    with ear(mqtt.port) as cloud, running(data, registry, link=link(mqtt)):
+        cloud.say(DESIRED, encode(wants(2, ONE)))
+        wait_until(lambda: S.NOOP in states(cloud))
+        wait_until(lambda: decode(Reported, cloud.on("reported")[-1], what="reported").active[0].release.version == "2")
+
+
+@needs_mosquitto
 def test_presence_says_when_it_is_there_and_when_it_has_gone(data, registry, mqtt):
     mqtt.start()
     with ear(mqtt.port) as cloud:
@@ -327,6 +337,33 @@ def test_a_switch_that_was_cut_off_is_finished_at_the_next_start(data, registry)
     assert what_applications_find(data) is ONE
 
 
+@pytest.mark.parametrize("text", [None, b"", b'{"schema": 99}'], ids=["deleted", "cut", "other-schema"])
+@pytest.mark.parametrize("slot", ["a", "b"])
+def test_a_device_that_lost_its_state_keeps_its_model_and_takes_the_next_release(data, registry, text, slot):
+    active(data, registry)
+    if slot == "b":
+        serve_desired(registry, wants(2, TWO))
+        with running(data, registry):
+            wait_until(lambda: load_state(data).gen == 2 and ended(data))
+    kept, other = (ONE, TWO) if slot == "a" else (TWO, ONE)
+    (data / STATE_NAME).unlink()
+    if text is not None:
+        (data / STATE_NAME).write_bytes(text)
+
+    serve_desired(registry, wants(2, kept))  # what the registry told it last
+    with running(data, registry):
+        wait_until(lambda: (data / STATE_NAME).exists() and ended(data))
+        assert what_applications_find(data) is kept
+    assert ended(data) is S.NOOP
+    assert load_state(data).models["m"].held.release.version == "2"
+
+    serve_desired(registry, wants(3, other))
+    with running(data, registry):
+        wait_until(lambda: load_state(data).gen == 3 and ended(data))
+    assert ended(data) is S.SUCCEEDED
+    assert what_applications_find(data) is other
+
+
 @pytest.mark.parametrize(
     ("trials", "policy", "end"),
     [
@@ -375,6 +412,24 @@ def test_a_state_that_cannot_be_saved_is_tried_again_and_nothing_is_done_before(
     with running(data, registry, disk=Full()):
         wait_until(lambda: ended(data))
     assert ended(data) is S.SUCCEEDED
+
+
+@needs_mosquitto
+def test_a_report_whose_number_cannot_be_saved_is_made_when_it_can(data, registry, mqtt):
+    class FullOnce(Disk):
+        full = True
+
+        def write(self, path, content):
+            if b'"reported_seq":1,' in content and self.full:
+                self.full = False
+                raise OSError(28, os.strerror(28))
+            super().write(path, content)
+
+    mqtt.start()
+    disk = FullOnce()
+    with ear(mqtt.port) as cloud, running(data, registry, link=link(mqtt), disk=disk):
+        wait_until(lambda: cloud.on("reported"))
+    assert not disk.full
 
 
 def test_a_registry_that_comes_late_is_found(data, registry):

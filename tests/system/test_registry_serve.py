@@ -303,6 +303,14 @@ def refused(data, *options):
     return json.loads(done.stdout)["error"]
 
 
+@pytest.mark.parametrize("spoiled", ["objects", "registry.db", "broker"])
+def test_a_data_folder_that_cannot_be_used_is_said(tmp_path, spoiled, needs_mosquitto):
+    (tmp_path / spoiled).write_text("neither a folder nor a database: " * 10)
+    error = refused(tmp_path, "--port", "0", "--mqtt-port", "0")
+    assert error["code"] == "data-folder-unusable"
+    assert error["next"]
+
+
 def test_one_data_folder_has_one_registry(registry, tmp_path):
     error = refused(tmp_path / "data", "--port", "0", "--mqtt-port", "0")
     assert error["code"] == "registry-in-use"

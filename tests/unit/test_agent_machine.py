@@ -105,7 +105,7 @@ def test_the_artifact_that_is_active_already_is_not_fetched_again():
     same = candidate("old")
     chosen = happen(e.Chosen, candidate=same)
     model, said, done = live(RUNNING_OLD, happen(e.Assigned, assignment=assignment(candidates=(same,))), chosen)
-    assert (told(said), done) == ([S.NOOP], [Do.CHOOSE])
+    assert (told(said), done) == ([S.NOOP], [Do.CHOOSE, Do.REPORT])
     assert said[-1].reason == "already-active"
     assert model.held == replace(OLD, release=ReleaseRef.parse("m:1"))
 

@@ -213,6 +213,25 @@ def test_a_trial_that_is_aborted_ends_with_all_its_processes(tmp_path):
     wait_until(lambda: gone(int(pid.read_text())))
 
 
+def test_a_trial_does_not_outlive_an_agent_that_is_killed(tmp_path):
+    # Stands for the measurement: it says who it is, and then hangs as one that waits for its worker does.
+    hangs = (
+        "import os, pathlib, time; from edgewright.measurement import __main__ as trial\n"
+        f"trial._trial = lambda _: (pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(), time.sleep(99))\n"
+        "trial.main()"
+    )
+    agent = (
+        "import sys; from pathlib import Path; from edgewright.edge_agent.trials import ChildTrials\n"
+        "from edgewright.edge_agent.worker import Abort\n"
+        f"ChildTrials(seconds=0.1, command=(sys.executable, '-c', {hangs!r})).probe(Path('x'), Abort())"
+    )
+    with subprocess.Popen([sys.executable, "-c", agent]) as process:
+        wait_until(lambda: list(tmp_path.iterdir()))
+        process.kill()
+    (trial,) = tmp_path.iterdir()
+    wait_until(lambda: gone(int(trial.name)))
+
+
 def test_a_trial_that_hangs_is_ended():
     with pytest.raises(DeviceError) as caught:
         child("import time; time.sleep(99)", timeout_s=0.1).probe(Path("x"), Abort())

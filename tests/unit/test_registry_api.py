@@ -20,7 +20,7 @@ from edgewright.registry.app import create_app
 from edgewright.registry.database import Database
 from edgewright.registry.folder_store import FolderStore
 from edgewright.registry.services import Services
-from edgewright.registry.tables import DesiredRow
+from edgewright.registry.tables import DesiredRow, DeviceRow
 
 NOW = 1_700_000_000.0
 DATA = bytes(range(256))
@@ -347,6 +347,14 @@ def test_a_device_is_told_the_latest_of_every_model(http, publish, devices):
     assert told.gen == 3
     assert sorted(str(each.release) for each in told.assignments) == ["digits:2", "words:1"]
     assert desired(http, "beta").gen == 0
+
+
+def test_a_rollout_reaches_a_device_that_has_passed_later_generations(http, publish, devices, services):
+    with services.database.write() as session:
+        session.get_one(DeviceRow, "alpha").reported_gen = 7
+    publish("digits:1")
+    roll_out(http, "digits:1")
+    assert (desired(http, "alpha").gen, desired(http, "beta").gen) == (8, 1)
 
 
 def get_rollout(http, rollout):

@@ -1,5 +1,6 @@
 """The client, and the commands built on it, against scripted answers."""
 
+import argparse
 import io
 import itertools
 import json
@@ -144,6 +145,13 @@ def test_a_folder_without_artifacts_is_refused(tmp_path):
     assert caught.value.code == "publish-nothing-found"
 
 
+def test_one_profiles_folder_names_the_one_above_it(make_artifact, tmp_path):
+    with pytest.raises(UserError) as caught:
+        publish_command.read_artifacts(make_artifact(tmp_path / "out/a"))
+    assert caught.value.code == "publish-nothing-found"
+    assert caught.value.next_step.endswith(str(tmp_path / "out"))
+
+
 def test_artifacts_of_two_models_are_refused(make_artifact, tmp_path):
     make_artifact(tmp_path / "out/a", model="words")
     make_artifact(tmp_path / "out/b", model="digits")
@@ -154,13 +162,31 @@ def test_artifacts_of_two_models_are_refused(make_artifact, tmp_path):
 
 @pytest.mark.parametrize("option", [["--max-p95-us", "nan"], ["--min-speedup", "0"], ["--soak", "-1"]])
 def test_a_gate_that_cannot_be_held_is_refused_before_anything_is_sent(option):
-    import argparse
-
     parser = argparse.ArgumentParser()
     rollout_command.configure(parser)
     with pytest.raises(UserError) as caught:
         rollout_command.run(parser.parse_args(["create", "digits:1", "--registry", "http://127.0.0.1:1", *option]))
     assert caught.value.code == "policy-malformed"
+
+
+def test_a_registry_that_goes_away_during_the_wait_leaves_the_rollouts_name(monkeypatch, capsys):
+    rollout = Rollout(
+        id=RolloutId("r-17"),
+        release=ReleaseRef("digits", "1"),
+        state=RolloutState.RUNNING,
+        created_at=NOW,
+        executions=(execution(ExecutionState.OFFERED),),
+    )
+    registry, _, _ = client(httpx.Response(201, content=wire.encode(rollout)), httpx.ConnectError("refused"))
+    monkeypatch.setattr(rollout_command, "RegistryClient", lambda _url: registry)
+    parser = argparse.ArgumentParser()
+    rollout_command.configure(parser)
+    with pytest.raises(TransportError) as caught:
+        rollout_command.run(parser.parse_args(["create", "digits:1", "--wait"]))
+    assert caught.value.code == "registry-unreachable"
+    assert "r-17" in caught.value.what
+    assert "edgewright rollout show r-17" in caught.value.next_step
+    assert "r-17" in capsys.readouterr().err
 
 
 def shown(renderable, width=160):

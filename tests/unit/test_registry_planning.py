@@ -51,6 +51,14 @@ def test_every_device_gets_one_execution_and_all_candidates(release):
         assert (candidate.profile, candidate.target, candidate.size_bytes) == ("rpi-4", "tflite", 7)
 
 
+def test_a_device_that_has_passed_later_generations_still_takes_up_the_rollout(release):
+    renamed = DeviceState(device=DeviceId("a"), desired=NOTHING_DESIRED, reported_gen=7)
+    (done,) = planned(release("digits:1"), renamed)
+    assert done.desired.gen == 8
+    behind = DeviceState(device=DeviceId("a"), desired=done.desired, reported_gen=3)
+    assert planned(release("digits:2"), behind)[0].desired.gen == 9
+
+
 def test_other_models_stay_desired_and_the_same_model_is_replaced(release):
     desired = NOTHING_DESIRED
     for number, ref in enumerate(("digits:1", "words:1", "digits:2"), start=1):
