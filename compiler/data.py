@@ -4,7 +4,7 @@ A function named in a recipe is called without arguments and returns one of
 
     a mapping      input name → array, in the order of the model's arguments, and the labels under ``target``
     a tuple        (input, …, target) of arrays, all samples at once
-    an iterable    of such tuples, one a batch, as a torch DataLoader gives them; an item that is no tuple is one input
+    an iterable    of such mappings or tuples, one a batch, as a torch DataLoader gives them; another item is one input
 
 Arrays are NumPy's or torch's; axis 0 counts samples. Inputs of a mapping keep their names; else they are called
 ``input_0``, ``input_1``, …. float64 becomes float32.
@@ -15,7 +15,7 @@ What comes out of this module is whole: at least one sample, equal lengths, one 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -147,32 +147,49 @@ def _read_npz(source: NpzSource, role: str) -> Dataset:
 def _collect(returned: object, origin: str) -> Dataset:
     """What a user's function returned, as a data set."""
     if isinstance(returned, Mapping):
-        arrays = {str(name): _array(value, origin) for name, value in returned.items() if name != "target"}
-        target = _array(returned["target"], origin) if "target" in returned else None
-        if not arrays:
-            raise _malformed(origin, "a mapping without inputs")
-        return Dataset(arrays, target, named=True, origin=origin)
+        return _of_mappings([returned], origin)
     if not isinstance(returned, Iterable) or isinstance(returned, str | bytes):
         raise _malformed(origin, type(returned).__name__)
     batches = [returned] if isinstance(returned, tuple) else list(_rows(returned, origin))
+    mappings = [batch for batch in batches if isinstance(batch, Mapping)]
+    if mappings and len(mappings) == len(batches):
+        return _of_mappings(mappings, origin)
     columns = [_columns(batch, origin) for batch in batches]
     if len({len(column) for column in columns}) > 1:
         raise _malformed(origin, f"batches of {len(columns[0])} and of other numbers of arrays")
     if not columns:
         raise _empty(origin)
+    joined = [_joined(parts, origin) for parts in zip(*columns, strict=True)]
+    has_target = len(joined) > 1
+    inputs = joined[:-1] if has_target else joined
+    named = {f"input_{index}": array for index, array in enumerate(inputs)}
+    return Dataset(named, joined[-1] if has_target else None, named=False, origin=origin)
+
+
+def _of_mappings(batches: Sequence[Mapping[object, object]], origin: str) -> Dataset:
+    names = list(batches[0])
+    if any(set(batch) != set(names) for batch in batches):
+        raise _malformed(origin, "batches of different names")
+    arrays = {str(name): _joined([_array(batch[name], origin) for batch in batches], origin) for name in names}
+    target = arrays.pop("target", None)
+    if not arrays:
+        raise _malformed(origin, "a mapping without inputs")
+    return Dataset(arrays, target, named=True, origin=origin)
+
+
+def _joined(parts: Sequence[Array], origin: str) -> Array:
+    if len(parts) == 1:
+        return parts[0]
     try:
-        joined = [np.concatenate(parts) for parts in zip(*columns, strict=True)]
+        return np.concatenate(parts)
     except ValueError as error:
         raise UserError(
             "data-shape",
             f"the batches of {origin} do not fit together",
             expected="equal shapes but for the number of samples",
             found=str(error),
+            next_step="make all samples alike, by padding or cutting; each array's first axis counts samples",
         ) from None
-    has_target = len(joined) > 1
-    inputs = joined[:-1] if has_target else joined
-    named = {f"input_{index}": array for index, array in enumerate(inputs)}
-    return Dataset(named, joined[-1] if has_target else None, named=False, origin=origin)
 
 
 def _rows(returned: Iterable[object], origin: str) -> Iterable[object]:

@@ -70,7 +70,7 @@ def _check_labels(outputs: Array, labels: Array, metric: str, classes: int) -> N
             f"the labels of the evaluation data are not what {metric} needs",
             expected=f"whole numbers, of shape ({len(outputs)},)",
             found=f"{labels.dtype} of shape {labels.shape}",
-            next_step="give class numbers, not one-hot vectors or probabilities",
+            next_step="give class numbers of an integer type, not one-hot vectors or probabilities",
         )
     numbers = labels.astype(np.int64)
     wrong = np.flatnonzero((numbers < 0) | (numbers >= outputs.shape[1]))

@@ -133,6 +133,19 @@ def check_finite(outputs: Samples, whose: str, origin: str, code: str = "model-o
             )
 
 
+def check_rows(outputs: Samples, count: int) -> None:
+    """Raises UserError `model-output-unsupported` unless each output has one row for each of `count` samples."""
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != count:
+            raise UserError(
+                "model-output-unsupported",
+                f"output '{name}' of the model does not have one row for each sample",
+                expected=f"shape ({count}, …) for {count} samples",
+                found=f"shape {array.shape}",
+                next_step="keep the samples along axis 0",
+            )
+
+
 def refused(error: Exception, inputs: Samples, where: str) -> UserError:
     """The error for a model that does not take samples of this shape or type."""
     shapes = ", ".join(f"{name}: {array.dtype} {array.shape}" for name, array in inputs.items())
@@ -141,7 +154,7 @@ def refused(error: Exception, inputs: Samples, where: str) -> UserError:
         "the model refuses the samples of data.calibrate",
         expected="samples of the shape and type that the model was trained on",
         found=f"{shapes}; the model says: {str(error).strip().splitlines()[0][:300]}",
-        next_step=f"change the data's shape, or look at {where}",
+        next_step=f"change the data's shape or type, or look at {where}",
     )
 
 

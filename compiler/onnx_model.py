@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from edgewright.compiler.model import Array, Loaded, digest_parts, refused
+from edgewright.compiler.model import Array, Loaded, check_rows, digest_parts, refused
 from edgewright.contracts.errors import UserError
 from edgewright.targets.protocol import Samples
 
@@ -17,7 +17,7 @@ def load_onnx(path: Path) -> Loaded:
     """Load the file at `path`, with its external data.
 
     Raises:
-        UserError: `model-unreadable`, `model-batch-fixed`.
+        UserError: `model-unreadable`, `model-batch-fixed`, `model-output-unsupported`.
     """
     try:
         model = onnx.load(str(path))
@@ -36,6 +36,15 @@ def load_onnx(path: Path) -> Loaded:
                 found=f"shape {item.shape}",
                 next_step="export it with a dynamic batch dimension (dynamic_shapes in torch.onnx.export)",
             )
+    for item in session.get_outputs():
+        if not item.type.startswith("tensor(") or item.type == "tensor(string)":
+            raise UserError(
+                "model-output-unsupported",
+                f"output '{item.name}' of {path.name} is no tensor of numbers",
+                expected="tensors of numbers",
+                found=item.type,
+                next_step="export it without that output (for scikit-learn: options={'zipmap': False})",
+            )
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs: Samples) -> dict[str, Array]:
@@ -43,7 +52,9 @@ def load_onnx(path: Path) -> Loaded:
             outputs = session.run(names, dict(inputs))
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common class
             raise refused(error, inputs, f"the inputs of {path.name}") from None
-        return dict(zip(names, map(np.asarray, outputs), strict=True))
+        named = dict(zip(names, map(np.asarray, outputs), strict=True))
+        check_rows(named, len(next(iter(inputs.values()))))
+        return named
 
     weights = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
     return Loaded(

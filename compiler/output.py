@@ -18,20 +18,27 @@ from pathlib import Path
 
 from edgewright.contracts.errors import CompileError, UserError
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # Below this a failed write by a library that hides the cause is blamed on the disk.
 _NO_SPACE_BYTES = 1 << 20
 
 
 def check_free(out: Path) -> None:
-    """Raises UserError `out-not-empty` unless `out` is missing or an empty folder."""
+    """Raises UserError `out-not-empty` or `out-not-writable` unless `out` is missing or an empty folder."""
     if not os.path.lexists(out):
         return
-    if not out.is_dir() or out.is_symlink():
+    if out.is_symlink():
+        found = "a symbolic link"
+    elif not out.is_dir():
         found = "something that is not a folder"
     else:
-        names = sorted(entry.name for entry in out.iterdir())
+        try:
+            names = sorted(entry.name for entry in out.iterdir())
+        except OSError as error:
+            raise _not_writable(out, str(error.strerror)) from None
         if not names:
+            _check_replaceable(out)
             return
         found = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     raise UserError(
@@ -41,6 +48,14 @@ def check_free(out: Path) -> None:
         found=found,
         next_step="choose another folder with --out, or remove this one",
     )
+
+
+def _check_replaceable(out: Path) -> None:
+    # A rename cannot take the place of either, which would be seen only when all the work is done.
+    if os.path.ismount(out):
+        raise _not_writable(out, "a mount point", f"choose a folder in it: --out {out / 'build'}")
+    if out.resolve() == Path.cwd():
+        raise _not_writable(out, "the current folder", "choose a folder in it, such as --out build")
 
 
 @contextlib.contextmanager
@@ -60,7 +75,7 @@ def staged(out: Path) -> Iterator[tuple[Path, Path]]:
         try:
             hidden = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.absolute().parent))
         except OSError as error:
-            raise _not_writable(out, error) from error
+            raise _not_writable(out, str(error.strerror)) from error
         try:
             result, work = hidden / "out", hidden / "work"
             result.mkdir()
@@ -90,7 +105,7 @@ def _make_parents(out: Path) -> list[Path]:
     except OSError as error:
         for folder in reversed(made):
             folder.rmdir()
-        raise _not_writable(out, error) from None
+        raise _not_writable(out, str(error.strerror)) from None
     return made
 
 
@@ -107,19 +122,20 @@ def _publish(result: Path, out: Path) -> None:
         if error.errno in _FULL:
             raise
         check_free(out)  # somebody put something there meanwhile
-        raise _not_writable(out, error) from None
+        raise _not_writable(out, str(error.strerror)) from None
 
 
 def _remove(folder: Path) -> None:
     if threading.current_thread() is not threading.main_thread():
         shutil.rmtree(folder)
         return
-    # A second Ctrl-C must not leave half of it.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A second signal must not leave half of it.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
     try:
         shutil.rmtree(folder)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_disk_full(error: Exception, folder: Path) -> bool:
@@ -142,11 +158,11 @@ def _disk_full(out: Path) -> CompileError:
     )
 
 
-def _not_writable(out: Path, error: OSError) -> UserError:
+def _not_writable(out: Path, found: str, next_step: str = "choose another folder with --out") -> UserError:
     return UserError(
         "out-not-writable",
         f"the output folder {out} cannot be made",
         expected="a folder that this user may write",
-        found=error.strerror,
-        next_step="choose another folder with --out",
+        found=found,
+        next_step=next_step,
     )

@@ -44,20 +44,20 @@ def compile_recipe(recipe: Recipe, profiles: Sequence[str], out: Path, log: Text
     if isinstance(recipe.model, CallableRef):
         with importable(recipe.folder):
             find_module(recipe.model, recipe.folder)
-    from edgewright.compiler.build import Builder, weight
+    with staged(out) as (result, work):
+        from edgewright.compiler.build import Builder, weight
 
-    total = _MODEL_WEIGHT + _BASELINE_WEIGHT + len(boards) * weight(recipe)
-    with importable(recipe.folder), showing(log, total) as steps:
-        job = _prepare(recipe, steps)
-        with staged(out) as (result, work):
+        total = _MODEL_WEIGHT + _BASELINE_WEIGHT + len(boards) * weight(recipe)
+        with importable(recipe.folder), showing(log, total) as steps:
+            job = _prepare(recipe, steps)
             builder = Builder(job, work)
             artifacts = []
             for board in boards:
                 dest = result / board.id
                 dest.mkdir()
                 artifacts.append(builder.build(board, dest, steps))
-            report = CompileReport(model=recipe.name, baseline=job.baseline, artifacts=tuple(artifacts))
-            (result / REPORT_NAME).write_bytes(wire.encode(report))
+        report = CompileReport(model=recipe.name, baseline=job.baseline, artifacts=tuple(artifacts))
+        (result / REPORT_NAME).write_bytes(wire.encode(report))
     return report
 
 

@@ -21,6 +21,7 @@ from edgewright.contracts.ids import Digest, digest_of
 KEYS = ("name", "model", "weights", "data", "metric", "goals", "passes", "profiles", "seed")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _MODEL_FILES = (".pt2", ".onnx")
+_MAX_SEED = 2**63 - 1  # what torch takes
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth")
 
 
@@ -100,10 +101,20 @@ def read_recipe(path: Path) -> Recipe:
         text = data.decode()
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(
-            "recipe-missing", "the recipe cannot be read", expected="a YAML file", found=f"{path}: {error.strerror}"
+            "recipe-missing",
+            "the recipe cannot be read",
+            expected="a YAML file",
+            found=f"{path}: {error.strerror}",
+            next_step="give the recipe's path, from the current folder",
         ) from None
     except UnicodeDecodeError as error:
-        raise UserError("recipe-malformed", f"{path}: not UTF-8", expected="a YAML file", found=str(error)) from None
+        raise UserError(
+            "recipe-malformed",
+            f"{path}: not UTF-8",
+            expected="a YAML file",
+            found=str(error),
+            next_step="check that it is a recipe, and save it in UTF-8",
+        ) from None
     return _parse_recipe(path.resolve(), parse(text, path.name), digest_of(data))
 
 
@@ -132,7 +143,7 @@ def _parse_recipe(path: Path, document: Document, digest: Digest) -> Recipe:
         goals=_goals(top, metric) if "goals" in top else (),
         passes=_passes(top),
         profiles=_profiles(top) if "profiles" in top else (),
-        seed=top.integer("seed", "a whole number, 0 or above", minimum=0) if "seed" in top else 0,
+        seed=top.integer("seed", "0 to 2^63 - 1", minimum=0, maximum=_MAX_SEED) if "seed" in top else 0,
     )
 
 
@@ -178,14 +189,18 @@ def _weights(top: Section, folder: Path, model: CallableRef | Path) -> Path | No
 
 def _file(section: Section, key: str, text: str, folder: Path, *, is_folder: bool = False) -> Path:
     path = folder / text
-    if path.is_dir() if is_folder else path.is_file():
-        return path
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    try:
+        if path.is_dir() if is_folder else path.is_file():
+            return path
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        found = "a file of another kind" if path.exists() else "nothing there"
+    except OSError as error:
+        siblings, found = [], str(error.strerror)
     raise UserError(
         "recipe-file-missing",
         f"{section.document.where(section.at(key))}: there is no {'folder' if is_folder else 'file'} {text}",
         expected=str(path),
-        found="a file of another kind" if path.exists() else "nothing there",
+        found=found,
         next_step=did_you_mean(path.name, siblings, "paths are relative to the recipe's folder"),
     )
 

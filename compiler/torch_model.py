@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgewright.compiler.model import Array, Loaded, digest_parts, refused
+from edgewright.compiler.model import Array, Loaded, check_rows, digest_parts, refused
 from edgewright.compiler.recipe import CallableRef
 from edgewright.compiler.user_code import load_callable, location, user_code
 from edgewright.compiler.weights import load_weights
@@ -23,7 +23,9 @@ from edgewright.contracts.ids import Digest
 from edgewright.targets.protocol import Samples
 
 # How torch's operators complain of an argument's shape or type, in contrast to a fault in the forward itself.
-_ABOUT_SHAPE = re.compile(r"shape|size|dimension|channel|dtype|same type|scalar type|expected .*input", re.IGNORECASE)
+_ABOUT_SHAPE = re.compile(
+    r"shape|size|dimension|channel|dtype|same type|scalar type|input type|expected .*input", re.IGNORECASE
+)
 
 
 class FlatOutputs(torch.nn.Module):
@@ -136,26 +138,25 @@ def _forward(module: torch.nn.Module, inputs: Samples) -> object:
     return outputs
 
 
-def _named(outputs: object, count: int) -> dict[str, Array]:
-    values = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+def _named(returned: object, count: int) -> dict[str, Array]:
+    values = (returned,) if isinstance(returned, torch.Tensor) else returned
     if not isinstance(values, tuple) or not all(isinstance(value, torch.Tensor) for value in values):
         raise UserError(
             "model-output-unsupported",
             "the model returns something that is not a tensor, nor a tuple, list or mapping of tensors",
             expected="a tensor, or several",
-            found=type(outputs).__name__,
+            found=_described(returned),
             next_step="wrap the model in a module that returns tensors",
         )
-    for index, value in enumerate(values):
-        if value.ndim == 0 or len(value) != count:
-            raise UserError(
-                "model-output-unsupported",
-                f"output {index} of the model does not have one row for each sample",
-                expected=f"shape ({count}, …) for {count} samples",
-                found=f"shape {tuple(value.shape)}",
-                next_step="keep the samples along axis 0",
-            )
-    return {f"output_{index}": value.detach().numpy() for index, value in enumerate(values)}
+    outputs = {f"output_{index}": value.detach().numpy() for index, value in enumerate(values)}
+    check_rows(outputs, count)
+    return outputs
+
+
+def _described(outputs: object) -> str:
+    name = type(outputs).__name__
+    inside = (type(value).__name__ for value in outputs) if isinstance(outputs, tuple) else ()
+    return f"{name} of {', '.join(inside) or 'nothing'}" if isinstance(outputs, tuple) else name
 
 
 def _check_arity(module: torch.nn.Module, reference: CallableRef, inputs: tuple[str, ...]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +15,13 @@ if TYPE_CHECKING:
     import torch
 
 _SHOWN = 4
+_BLOCKED = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:
     """Load the state dict in `path` (.safetensors, or .pt without code) into `module`; every key must fit.
+
+    Of names that share one tensor, one is enough.
 
     Raises:
         UserError: `weights-unreadable`, `weights-do-not-fit`.
@@ -28,8 +33,9 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
         for key, value in own.items()
         if key in state and state[key].shape != value.shape
     ]
+    tied = _tied(own, state)
     complaints = [
-        _listing("missing from the file", [key for key in own if key not in state]),
+        _listing("missing from the file", [key for key in own if key not in state and key not in tied]),
         _listing("not in the model", [key for key in state if key not in own]),
         _listing("of another shape", misshapen),
     ]
@@ -39,9 +45,25 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
             f"the weights in {path} do not fit the model",
             expected=f"the {len(own)} tensors of the model's state_dict()",
             found="; ".join(filter(None, complaints)),
-            next_step="check that model and weights belong together, and that the file holds model.state_dict() itself",
+            next_step=_renaming(set(own), set(state))
+            or "check that model and weights belong together, and that the file holds model.state_dict() itself",
         )
-    module.load_state_dict(state)
+    module.load_state_dict(state, strict=not tied)
+
+
+def _renaming(own: set[str], given: set[str]) -> str | None:
+    """What to do where wrappers (DataParallel, Lightning, torch.compile) have put one prefix before all names."""
+    one = min(given, default="")
+    for prefix in (one.removesuffix(name) for name in own if one.endswith(f".{name}")):
+        if given == {prefix + name for name in own}:
+            return f"all names begin with '{prefix}', as a wrapper's do: save the state_dict() of the model inside it"
+    return None
+
+
+def _tied(own: Mapping[str, torch.Tensor], given: Container[str]) -> set[str]:
+    """Names that share their tensor with one that is given: safetensors' save_model keeps one of them."""
+    there = {(value.data_ptr(), value.shape) for key, value in own.items() if key in given}
+    return {key for key, value in own.items() if key not in given and (value.data_ptr(), value.shape) in there}
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -55,7 +77,11 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         else:
             # Without code: a pickle from elsewhere must not run anything here.
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except pickle.UnpicklingError as error:
+        # torch's text advises to switch off the very check that keeps a checkpoint from running code.
+        blocked = _BLOCKED.search(str(error))
+        raise _unreadable(path, f"a pickle of {blocked[1]}" if blocked else "no pickle of tensors") from None
+    except (SafetensorError, zipfile.BadZipFile) as error:
         raise _unreadable(path, str(error).splitlines()[0]) from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         # What torch's unpickler raises on bytes that are no checkpoint.

@@ -132,9 +132,10 @@ class Section:
     def raw(self, key: str, expected: str) -> object:
         """The value of a key that must be there; `expected` says what it should be. Raises `recipe-malformed`."""
         if self._values.get(key) is None:
+            section, stands = describe(self.path), key in self._values
             raise self.document.malformed(
-                self.at(key) if key in self._values else self.path,
-                f"{describe(self.path)} lacks the key '{key}'",
+                self.at(key) if stands else self.path,
+                f"'{key}' in {section} has no value" if stands else f"{section} lacks the key '{key}'",
                 expected=f"{key}: {expected}",
                 found="nothing",
             )
@@ -168,10 +169,10 @@ class Section:
             raise self._wrong(key, expected, value)
         return tuple(float(item) for item in value)
 
-    def integer(self, key: str, expected: str, *, minimum: int) -> int:
-        """A whole number, `minimum` or above."""
+    def integer(self, key: str, expected: str, *, minimum: int, maximum: int | None = None) -> int:
+        """A whole number, `minimum` or above, and not above `maximum`."""
         value = self.raw(key, expected)
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= (maximum or math.inf):
             raise self._wrong(key, expected, value)
         return value
 
@@ -200,5 +201,5 @@ def describe(path: Key) -> str:
 
 
 def _brief(value: object) -> str:
-    text = value if isinstance(value, str) and value == "nothing" else repr(value)
+    text = "nothing" if value is None or value == "nothing" else repr(value)
     return text if len(text) <= 120 else text[:117] + "..."

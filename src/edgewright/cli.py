@@ -1,7 +1,7 @@
 """The one entry point: finds a command's module, loads only that, and turns errors into messages and exit statuses.
 
 Exit statuses: 0 done, 2 the user's mistake, 3 goals not met, 4 compile failed, 5 transport failed, 6 the device could
-not do it, 130 interrupted, 143 terminated, 1 a defect in edgewright itself.
+not do it, 130 interrupted, 129 and 143 ended by SIGHUP and SIGTERM, 1 a defect in edgewright itself.
 
 With `--json`, stdout carries exactly one JSON document, of an error too; everything else goes to stderr.
 """
@@ -51,7 +51,9 @@ def agent_main(argv: Sequence[str] | None = None) -> int:
 
 def _main(program: str, commands: Mapping[str, Command], argv: Sequence[str]) -> int:
     wants_json = "--json" in argv
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _terminate)
     try:
         return _dispatch(program, commands, argv)
     except EdgewrightError as error:
@@ -135,9 +137,9 @@ def _show_error(error: EdgewrightError, wants_json: bool) -> None:
         sys.stdout.write(json.dumps({"schema": 1, "error": error.to_dict()}) + "\n")
 
 
-def _terminate(_signum: int, _frame: object) -> NoReturn:
+def _terminate(signum: int, _frame: object) -> NoReturn:
     # As an exception, so that every `finally` and context manager cleans up as it does for Ctrl-C.
-    raise SystemExit(143)
+    raise SystemExit(128 + signum)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from edgewright.contracts.errors import CompileError, GoalsNotMet, TransportErro
 @pytest.fixture
 def run(monkeypatch, capfd):
     """Run `edgewright it` with the given behaviour; returns (status, stdout, stderr)."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(behaviour, *arguments):
         module = types.ModuleType("fake_command")
@@ -26,7 +26,8 @@ def run(monkeypatch, capfd):
         return status, *capfd.readouterr()
 
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def raises(error):
@@ -105,20 +106,21 @@ def test_a_reader_that_goes_away_is_no_error():
     assert "Traceback" not in done.stderr
 
 
-def test_termination_unwinds_like_an_exception():
-    code = """
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_termination_unwinds_like_an_exception(name, status):
+    code = f"""
 import signal, sys, types
 from edgewright import cli
 
 def behaviour(_args):
     try:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.{name})
     finally:
         print("cleaned up")
 
 sys.modules["fake"] = types.SimpleNamespace(configure=lambda parser: None, run=behaviour)
-cli.COMMANDS = {"it": cli.Command("fake", "does it")}
+cli.COMMANDS = {{"it": cli.Command("fake", "does it")}}
 sys.exit(cli.main(["it"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (143, "cleaned up\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (status, "cleaned up\n", "")

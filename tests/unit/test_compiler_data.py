@@ -54,6 +54,7 @@ def test_float64_becomes_float32_and_whole_numbers_stay(tmp_path):
     "body",
     [
         "return {'input_0': X, 'target': Y}",
+        "return [{'input_0': X[:4], 'target': Y[:4]}, {'input_0': X[4:], 'target': Y[4:]}]",
         "return X, Y",
         "return [(X[:4], Y[:4]), (X[4:], Y[4:])]",
         "yield X[:4], Y[:4]; yield X[4:], Y[4:]",

@@ -141,6 +141,25 @@ def test_weights_that_do_not_fit_are_listed(tmp_path, net):
     )
 
 
+def test_a_wrappers_prefix_is_recognized(tmp_path, net):
+    torch.save({f"module.{name}": value for name, value in net.state_dict().items()}, tmp_path / "weights.pt")
+    error = refused(load, tmp_path, weights=tmp_path / "weights.pt")
+    assert error.code == "weights-do-not-fit"
+    assert "'module.'" in str(error.next_step)
+
+
+def test_of_names_that_share_a_tensor_one_is_enough(tmp_path, net):
+    tied = CODE.replace("return Net()", "net = Net(); net.twin = net.head; return net")
+    state = {name: torch.full_like(value, 1) for name, value in net.state_dict().items()}
+    save_file(state, tmp_path / "weights.safetensors")
+    module = load(tmp_path, tied, tmp_path / "weights.safetensors").source.module
+    assert module is not None
+    assert module.twin.bias.tolist() == [1.0] * 3
+    state.pop("head.bias")
+    save_file(state, tmp_path / "weights.safetensors")
+    assert refused(load, tmp_path, tied, tmp_path / "weights.safetensors").code == "weights-do-not-fit"
+
+
 def test_a_long_list_of_missing_weights_is_cut(tmp_path):
     save_file({}, tmp_path / "weights.safetensors")
     error = refused(load, tmp_path, weights=tmp_path / "weights.safetensors")
@@ -167,7 +186,10 @@ class Planted:
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
     torch.save({"w": Planted()}, tmp_path / "evil.pt")
-    assert refused(load, tmp_path, weights=tmp_path / "evil.pt").code == "weights-unreadable"
+    error = refused(load, tmp_path, weights=tmp_path / "evil.pt")
+    assert error.code == "weights-unreadable"
+    assert "sys.exit" in str(error.found)
+    assert "weights_only=False" not in str(error)
 
 
 def test_a_missing_module_names_the_nearest_file(tmp_path):

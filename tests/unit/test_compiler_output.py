@@ -106,6 +106,21 @@ def test_what_is_no_folder_is_refused(tmp_path, make):
     assert caught.value.code == "out-not-empty"
 
 
+def test_the_current_folder_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        check_free(Path())
+    assert caught.value.code == "out-not-writable"
+    assert caught.value.found == "the current folder"
+
+
+def test_a_mount_point_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path)
+    with pytest.raises(UserError) as caught:
+        check_free(tmp_path)
+    assert caught.value.found == "a mount point"
+
+
 def test_something_that_appears_meanwhile_is_kept(tmp_path):
     out = tmp_path / "out"
 
