@@ -33,13 +33,19 @@ def measure(root: Path, manifest: Manifest, profile: HardwareProfile) -> Measure
     except DeviceError as error:
         found = f" ({error.found})" if error.found else ""
         return None, (_not_measured(profile, error.what + found, Severity.WARNING),)
-    return measured_here(report.latency_us, report.conditions.how), report.findings
+    return measured_here(report.latency_us, report.conditions.how, machine_name(_host())), report.findings
 
 
 def why_not(manifest: Manifest, profile: HardwareProfile, host: Fingerprint) -> tuple[str, ...]:
     """Why `host` cannot measure for `profile`, a sentence each; empty: it can."""
     (found,) = match(host, {profile.id: profile})
     return found.blockers or incompatibilities(manifest.requirements, host)
+
+
+def machine_name(host: Fingerprint) -> str:
+    """What kind of machine `host` is, as far as latency depends on it."""
+    cores = f"{host.cores} core" + ("" if host.cores == 1 else "s")
+    return ", ".join(part for part in (host.cpu_model, cores, host.gpu.name if host.gpu else "") if part)
 
 
 def _not_measured(profile: HardwareProfile, reason: str, severity: Severity) -> Finding:

@@ -1,7 +1,8 @@
 """The output folder: either it is there, whole, or nothing is.
 
 All work happens in a hidden folder beside it, which becomes the output by one rename. Whatever ends the work early,
-an error, Ctrl-C, SIGTERM or a full disk, removes that folder and any parent that was made for it.
+an error, Ctrl-C, SIGTERM or a full disk, removes that folder and any parent that was made for it. The files that a
+caller asks for beside the output are checked before the work and written whole after it.
 """
 
 from __future__ import annotations
@@ -95,6 +96,43 @@ def staged(out: Path) -> Iterator[tuple[Path, Path]]:
         raise
 
 
+def check_file(path: Path, option: str, out: Path) -> None:
+    """Before the work: that the one file which `option` asks for can be written beside `out`.
+
+    Raises:
+        UserError: `file-not-writable`, `file-in-out`.
+    """
+    if path.absolute().is_relative_to(out.absolute()):
+        raise UserError(
+            "file-in-out",
+            f"{option} {path} lies in the output folder {out}, which is left alone when the compile fails",
+            expected="a file that can be written also then",
+            next_step=f"put it beside the folder, such as {out.parent / path.name}",
+        )
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+        found = "a folder" if path.is_dir() else f"{parent}, in which nothing can be made"
+        raise _file_not_writable(path, found)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write `path` whole, or not at all.
+
+    Raises:
+        UserError: `file-not-writable`.
+    """
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            hidden.write_bytes(data)
+            hidden.replace(path)
+        finally:
+            hidden.unlink(missing_ok=True)
+    except OSError as error:
+        raise _file_not_writable(path, error.strerror or str(error)) from None
+
+
 def _make_parents(out: Path) -> list[Path]:
     made: list[Path] = []
     missing = [folder for folder in out.absolute().parents if not folder.exists()]
@@ -155,6 +193,16 @@ def _disk_full(out: Path) -> CompileError:
         expected="room for the artifacts, and for intermediate files of several times their size",
         found="no space left on the device",
         next_step="free some space, or choose a folder on another disk with --out",
+    )
+
+
+def _file_not_writable(path: Path, found: str) -> UserError:
+    return UserError(
+        "file-not-writable",
+        f"the file {path} cannot be written",
+        expected="a path in a folder that this user may write",
+        found=found,
+        next_step="choose another path",
     )
 
 

@@ -13,14 +13,17 @@ from typing import TextIO
 from edgewright.compiler.data import Dataset, load_data, match_inputs
 from edgewright.compiler.job import Job
 from edgewright.compiler.output import check_free, staged
+from edgewright.compiler.pages.adapter import page_of
 from edgewright.compiler.progress import Steps, showing
 from edgewright.compiler.recipe import CallableRef, CallableSource, Recipe, Source
 from edgewright.compiler.report import REPORT_NAME, CompileReport
+from edgewright.compiler.report_page import PAGE_NAME, render
 from edgewright.compiler.user_code import find_module, importable
 from edgewright.contracts import wire
 from edgewright.contracts.errors import UserError
 from edgewright.contracts.hardware import HardwareProfile
 from edgewright.hardware_profiles.schema import get_profile
+from edgewright.measurement.artifact import read_manifest
 
 _MODEL_WEIGHT = 2.0
 _BASELINE_WEIGHT = 1.0
@@ -57,8 +60,15 @@ def compile_recipe(recipe: Recipe, profiles: Sequence[str], out: Path, log: Text
                 dest.mkdir()
                 artifacts.append(builder.build(board, dest, steps))
         report = CompileReport(model=recipe.name, baseline=job.baseline, artifacts=tuple(artifacts))
-        (result / REPORT_NAME).write_bytes(wire.encode(report))
+        _write(report, recipe, result)
     return report
+
+
+def _write(report: CompileReport, recipe: Recipe, result: Path) -> None:
+    """The report beside its artifacts, for programs and for people."""
+    (result / REPORT_NAME).write_bytes(wire.encode(report))
+    manifests = {item.profile: read_manifest(result / item.path)[0] for item in report.artifacts}
+    (result / PAGE_NAME).write_text(render(page_of(report, recipe.goals, manifests)), encoding="utf-8")
 
 
 def choose_profiles(recipe: Recipe, wanted: Sequence[str]) -> tuple[HardwareProfile, ...]:

@@ -29,10 +29,14 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredLatency(Latency):
-    """Latency of one inference in microseconds, with how it was got and on which machine."""
+    """Latency of one inference in microseconds, with how it was got and where.
+
+    `machine` tells machines of one kind from others, so that reports of two compiles can be compared.
+    """
 
     how: str
     where: str
+    machine: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +115,9 @@ def _by_findings(report: CompileReport) -> list[tuple[Finding, list[str]]]:
     return list(profiles.items())
 
 
-def measured_here(latency: Latency, how: str) -> MeasuredLatency:
-    """`latency`, marked as this host's."""
-    return MeasuredLatency(**dataclasses.asdict(latency), how=how, where="this host")
+def measured_here(latency: Latency, how: str, machine: str) -> MeasuredLatency:
+    """`latency`, marked as this host's, which is a `machine`."""
+    return MeasuredLatency(**dataclasses.asdict(latency), how=how, where="this host", machine=machine)
 
 
 def _score(value: float) -> str:
