@@ -24,7 +24,11 @@ debian_packages() {
     # registry. A policy that is already there is the machine's own and is kept.
     local policy=/usr/sbin/policy-rc.d
     if [ -e "$policy" ]; then policy=""; else printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; fi
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+    local log
+    log=$(mktemp)
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1 ||
+      { cat "$log" >&2 && fail "apt-get could not install ${missing[*]}"; }
+    rm -f "$log"
     [ -z "$policy" ] || rm -f "$policy"
   else
     fail "needs Debian packages; run: sudo apt-get install --no-install-recommends ${missing[*]}"

@@ -42,7 +42,7 @@ def main() -> int:
 
     step("Train a small residual network on scikit-learn's digits")
     run([sys.executable, "digits.py"], cwd=work / "model", shown="python digits.py")
-    step("Compile it: float32 for this machine's two runtimes, INT8 for five hardware profiles")
+    step("Compile it: float32 for two runtimes, INT8 for five hardware profiles")
     edgewright("compile", work / "model/fp32.yaml", "--out", work / "fp32")
     int8 = edgewright("compile", work / "model/int8.yaml", "--out", work / "int8")
 
@@ -53,7 +53,7 @@ def main() -> int:
         for device, runtime in DEVICES.items():
             stack.enter_context(agent(work, device, runtime, endpoints["url"]))
         wait_for_devices()
-        step("Publish both models and roll them out, one device after the other: they share this machine's cores")
+        step("Publish both, and roll them out, one device after the other")
         executions: dict[str, dict[str, Any]] = {}
         for version, folder in (("1.0.0", "fp32"), ("1.1.0", "int8")):
             edgewright("publish", work / folder, "--release", f"digits:{version}")
@@ -201,7 +201,7 @@ def show(rows: list[dict[str, Any]]) -> None:
         if row["speedup"]:
             low, ratio, high = row["speedup"]
             latency, faster = f"{row['p50_us']:.0f}/{row['fp32_p50_us']:.0f} us", f"{ratio:.1f}x"
-            intervals.append(f"{row['target']} {low:.1f} to {high:.1f}")
+            intervals.append(f"{row['target']} {low:.2f} to {high:.2f}")
         table.add_row(
             row["profile"],
             row["target"],
