@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv with everything edgewright's developers need, and the Debian packages beside it. Run it as often as you
-# like: what is there already is left alone.
+# like: what is there already is left alone. WITH_PACKAGES names further Debian packages, such as chromium for the tests
+# that look at pages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,9 +14,10 @@ say() { printf '[%3d s] %s\n' $((SECONDS - start)) "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 debian_packages() {
-  local missing=()
+  local missing=() package
   command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
   "$PYTHON" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+  for package in ${WITH_PACKAGES:-}; do command -v "$package" >/dev/null || missing+=("$package"); done
   [ ${#missing[@]} -gt 0 ] || return 0
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "Debian packages: ${missing[*]}"

@@ -488,6 +488,8 @@ def in_a_child(data, registry, disk):
     return status == 0
 
 
+# Other tests of this process may have loaded JAX, which warns of every fork; the forked agent never comes near it.
+@pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 def test_killed_before_any_step_on_disk_it_goes_on_and_applications_never_miss_a_model(data, registry):
     active(data, registry)
     kept = {path.relative_to(data): path.read_bytes() for path in data.rglob("*") if path.is_file()}
