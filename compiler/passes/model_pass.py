@@ -65,6 +65,7 @@ class PassContext:
         seed: for everything random.
         budget: when to stop.
         progress: called as ``progress(what, done, total)``.
+        teacher: the float model before any pass changed it; None where the pass is given that one.
     """
 
     train: Dataset | None
@@ -75,6 +76,7 @@ class PassContext:
     seed: int
     budget: Budget
     progress: Progress
+    teacher: torch.nn.Module | None = None
 
 
 @dataclass(frozen=True)
