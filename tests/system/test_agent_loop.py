@@ -9,6 +9,7 @@ import agent_world as world
 import pytest
 from agent_world import wait_until
 from broker import broker, ear, needs_mosquitto
+from disks import killing_disk
 
 from edgewright.contracts.api import MqttEndpoint
 from edgewright.contracts.errors import DeviceError
@@ -441,38 +442,6 @@ def test_a_registry_that_comes_late_is_found(data, registry):
     assert ended(data) is S.SUCCEEDED
 
 
-class KillingDisk(Disk):
-    """Kills its process without a word, before its n-th step."""
-
-    def __init__(self, at):
-        self.at, self.steps = at, 0
-
-    def _step(self):
-        self.steps += 1
-        if self.steps == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def write(self, path, data):
-        self._step()
-        super().write(path, data)
-
-    def symlink(self, path, leads_to):
-        self._step()
-        super().symlink(path, leads_to)
-
-    def rename(self, path, to):
-        self._step()
-        super().rename(path, to)
-
-    def sync(self, folder):
-        self._step()
-        super().sync(folder)
-
-    def remove(self, path):
-        self._step()
-        super().remove(path)
-
-
 def in_a_child(data, registry, disk):
     """Run an agent in a forked process until its execution has ended. Whether it lived to see that."""
     pid = os.fork()
@@ -497,7 +466,7 @@ def test_killed_before_any_step_on_disk_it_goes_on_and_applications_never_miss_a
     cut = 0
     while True:
         cut += 1
-        lived = in_a_child(data, registry, KillingDisk(cut))
+        lived = in_a_child(data, registry, killing_disk(cut))
         assert what_applications_find(data) in (ONE, TWO)
         if lived:
             break

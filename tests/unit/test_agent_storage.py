@@ -1,55 +1,19 @@
 import errno
-import os
 
 import pytest
 from agent_world import digest
+from disks import failing_disk
 
 from edgewright.contracts.errors import DeviceError
 from edgewright.edge_agent.slots import ModelFolder
 from edgewright.edge_agent.state import AgentState, Slot
 from edgewright.edge_agent.storage import Disk, load_state, locked, save_state
 
-
-class FailingDisk(Disk):
-    """Fails at its n-th step, in the middle of it where it has a middle."""
-
-    def __init__(self, fails_at, number=errno.ENOSPC):
-        self.steps = 0
-        self.fails_at = fails_at
-        self.number = number
-
-    def _step(self):
-        self.steps += 1
-        if self.steps == self.fails_at:
-            raise OSError(self.number, os.strerror(self.number))
-
-    def write(self, path, data):
-        path.write_bytes(data[: len(data) // 2])
-        self._step()
-        super().write(path, data)
-
-    def symlink(self, path, leads_to):
-        self._step()
-        super().symlink(path, leads_to)
-
-    def rename(self, path, to):
-        self._step()
-        super().rename(path, to)
-
-    def sync(self, folder):
-        self._step()
-        super().sync(folder)
-
-    def remove(self, path):
-        self._step()
-        super().remove(path)
-
-
 OLD, NEW = AgentState(gen=1), AgentState(gen=2)
 
 
 def steps_of(action):
-    counter = FailingDisk(fails_at=0)
+    counter = failing_disk(at=0)
     action(counter)
     return range(1, counter.steps + 1)
 
@@ -59,7 +23,7 @@ def test_a_state_that_cannot_be_saved_leaves_the_old_or_the_new_one(tmp_path):
     for step in steps_of(lambda disk: save_state(disk, tmp_path, OLD)):
         save_state(Disk(), tmp_path, OLD)
         with pytest.raises(DeviceError) as caught:
-            save_state(FailingDisk(step), tmp_path, NEW)
+            save_state(failing_disk(step), tmp_path, NEW)
         assert caught.value.code == "disk-full"
         seen.add(load_state(tmp_path).gen)
         save_state(Disk(), tmp_path, NEW)
@@ -69,7 +33,7 @@ def test_a_state_that_cannot_be_saved_leaves_the_old_or_the_new_one(tmp_path):
 
 def test_a_disk_that_fails_otherwise_is_told_apart_from_a_full_one(tmp_path):
     with pytest.raises(DeviceError) as caught:
-        save_state(FailingDisk(1, errno.EIO), tmp_path, NEW)
+        save_state(failing_disk(1, errno.EIO), tmp_path, NEW)
     assert caught.value.code == "disk-failed"
 
 
@@ -118,7 +82,7 @@ def test_a_switch_that_fails_anywhere_leaves_one_of_the_two_and_can_be_done_agai
     for step in steps_of(lambda disk: ModelFolder(root, disk).point(Slot.B)):
         folder.point(Slot.A)
         with pytest.raises(DeviceError):
-            ModelFolder(root, FailingDisk(step)).point(Slot.B)
+            ModelFolder(root, failing_disk(step)).point(Slot.B)
         seen.add((root / "current" / "manifest.json").read_text())
         folder.point(Slot.B)
         assert (root / "current" / "manifest.json").read_text() == "b"
@@ -147,7 +111,7 @@ def test_staging_that_fails_anywhere_spares_the_active_slot_and_can_be_done_agai
     for step in steps_of(lambda disk: ModelFolder(root, disk).stage(new, Slot.B)):
         folder = stage_again(root, new)
         with pytest.raises(DeviceError):
-            ModelFolder(root, FailingDisk(step)).stage(new, Slot.B)
+            ModelFolder(root, failing_disk(step)).stage(new, Slot.B)
         assert (root / "current" / "manifest.json").read_text() == "a"
         folder.stage(new, Slot.B)
         assert folder.held(Slot.B) == new
