@@ -93,7 +93,7 @@ def test_help_loads_nothing_but_the_standard_library():
 def test_agent_extra_pulls_nothing_heavy():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {Requirement(line).name for line in [*project["dependencies"], *project["optional-dependencies"]["agent"]]}
-    assert wanted == {"msgspec", "packaging", "rich", "numpy", "paho-mqtt", "psutil", "urllib3"}
+    assert wanted == {"msgspec", "packaging", "rich", "numpy", "paho-mqtt", "urllib3"}
 
 
 def test_every_pin_is_exact():
