@@ -46,7 +46,9 @@ def main() -> None:
             value=row["speedup"][1] if row["speedup"] else None,
             unit="x faster",
             against="float32 artifact, same runtime, same device",
-            how=f"median of paired blocks, measured by the agent on this machine; 95 %: {row['speedup']}"
+            how="median of paired blocks, measured by the agent on this machine; 95 %: {0:.2f} to {2:.2f}".format(
+                *row["speedup"]
+            )
             if row["speedup"]
             else "not yet measured: no such device at hand",
         )
