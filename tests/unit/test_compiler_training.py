@@ -121,8 +121,12 @@ def test_the_module_given_stays_as_it_is(small):
 
 def test_the_same_seed_gives_the_same_bits(small):
     noisy = nn.Sequential(*network()[:-1], nn.Dropout(0.5), network()[-1]).eval()
-    first, again = (state(tune(noisy, small, epochs=3, augment=True).module) for _ in range(2))
-    other = state(tune(noisy, dataclasses.replace(small, seed=4), epochs=3, augment=True).module)
+
+    def tuned(seed, before):
+        torch.manual_seed(before)
+        return state(tune(noisy, dataclasses.replace(small, seed=seed), epochs=3, augment=True).module)
+
+    first, again, other = tuned(3, before=1), tuned(3, before=2), tuned(4, before=1)
     assert same(first, again)
     assert not same(first, other)
 
@@ -195,12 +199,13 @@ class Allowing(Budget):
 
 def test_the_budget_ends_it_between_steps_with_the_best_so_far(small):
     steps = []
-    context, seen = scripted(small, [0.1, 0.5, 0.3])
+    context, seen = scripted(small, [0.1, 0.5, 0.6])
     context = dataclasses.replace(context, budget=Allowing(5), progress=lambda what, done, total: steps.append(done))
     trained = tune(network(), context, epochs=10)
     assert steps == [1, 2, 3, 4, 5]
     assert trained.stopped_early
-    assert same(state(trained.module), seen[1])
+    assert (trained.best_epoch, trained.best_score) == (2, 0.6)  # the epoch that was begun counts
+    assert same(state(trained.module), seen[2])
     assert [finding.code for finding in trained.findings] == ["training-budget-spent"]
 
 
@@ -217,11 +222,21 @@ def test_every_step_is_told_and_their_number_is_known_before(small):
     assert told == [("epoch 1", 1, 5), ("epoch 1", 2, 5), ("epoch 1", 3, 5), ("epoch 2", 4, 5), ("epoch 2", 5, 5)]
 
 
-def test_a_loss_that_is_no_number_ends_it_with_what_to_do(small):
-    bad = small.train.inputs["x"].copy()
-    bad[:] = 3e38
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda output: torch.tensor(float("nan")),  # the loss alone
+        lambda output: (output * 0).sum().sqrt(),  # the gradient alone
+        lambda output: output.sum() * 1e38 * 1e38,
+    ],
+)
+def test_numbers_that_are_none_end_it_with_what_to_do(small, spoil):
+    def loss(module, batch):
+        output = module(*batch.inputs).float()
+        return nn.functional.cross_entropy(output, batch.target) + spoil(output)
+
     with pytest.raises(CompileError) as caught:
-        tune(network(), dataclasses.replace(small, train=dataset(bad, small.train.target)), learning_rate=0.02)
+        tune(network(), small, loss=loss, learning_rate=0.02)
     assert caught.value.code == "training-diverged"
     assert "step 1 of 3" in caught.value.found
     assert "0.02" in caught.value.next_step
@@ -346,6 +361,7 @@ def test_the_learning_rate_rises_over_a_tenth_and_falls_to_nothing(total):
     top = rates.index(max(rates))
     assert all(0 <= rate <= 1 for rate in rates)
     assert rates[-1] == pytest.approx(0)
+    assert rates[0] == pytest.approx(10 / total) or total < 10
     assert rates[:top] == sorted(rates[:top])
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert top <= total / 10
@@ -379,6 +395,7 @@ def test_two_processes_share_the_batch_that_one_would_have():
         assert torch.equal(batch.inputs[0][0::2], even.inputs[0])
         assert torch.equal(batch.inputs[0][1::2], odd.inputs[0])
         assert torch.equal(batch.target[1::2], odd.target)
+        assert not torch.equal(batch.inputs[0], torch.from_numpy(data.inputs["x"][batch.target.numpy()]))
 
 
 def test_crops_move_by_an_eighth_at_most_and_bring_in_zeros():
